@@ -1,0 +1,5 @@
+//! Answers about numbers.
+#![allow(missing_docs, reason = "doors are written last")]
+#![allow(dead_code, reason = "rooms are being furnished")]
+
+pub mod error;

@@ -1,1 +1,182 @@
-//! (room)
+//! Time as a value.
+//!
+//! A [`Moment`] is nanoseconds since a clock's own origin. Decisions are given moments; only what
+//! serves requests or drives the machines holds a [`Clock`]. Wall time never decides anything: it
+//! jumps, and a jump must not promote a model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time: nanoseconds since the origin of the clock that gave it.
+///
+/// Moments of different clocks do not compare. A clock may stand still or step back between two
+/// readings; [`Moment::since`] then answers zero.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The origin of the clock.
+    pub const ZERO: Self = Self(0);
+
+    /// The moment `nanos` nanoseconds after the origin.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The moment `seconds` seconds after the origin, saturating after 584 years.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since the origin.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Seconds since the origin, for display and for rates.
+    #[must_use]
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
+    /// The time from `earlier` to `self`, zero when `earlier` is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `wait` later, saturating at the end of time.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Something that tells the time.
+///
+/// Called on the request path, twice a call: it must not block, allocate or panic. It may stand
+/// still or step back; every difference taken of it saturates at zero.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Moment;
+}
+
+/// [`std::time::Instant`], counted from when this clock was made.
+///
+/// On Linux it does not advance while the machine is suspended.
+#[derive(Clone, Copy, Debug)]
+pub struct StdClock {
+    origin: Instant,
+}
+
+impl StdClock {
+    /// A clock whose origin is now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn new() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+impl Default for StdClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for StdClock {
+    #[inline]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn now(&self) -> Moment {
+        let elapsed = Instant::now().saturating_duration_since(self.origin);
+        Moment(
+            elapsed
+                .as_secs()
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(elapsed.subsec_nanos().into()),
+        )
+    }
+}
+
+/// A clock that moves only when told to, for tests and rehearsals. Clones share the time.
+///
+/// ```
+/// use pilotage::clock::{Clock, ManualClock};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let start = clock.now();
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(clock.now().since(start), Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock {
+    nanos: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock that stands at its origin.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves time forward, saturating.
+    pub fn advance(&self, by: Duration) {
+        self.set(self.now().after(by));
+    }
+
+    /// Sets the time, forward or back.
+    pub fn set(&self, to: Moment) {
+        self.nanos.store(to.0, Ordering::Release);
+    }
+}
+
+impl Clock for ManualClock {
+    #[inline]
+    fn now(&self) -> Moment {
+        Moment(self.nanos.load(Ordering::Acquire))
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    #[inline]
+    fn now(&self) -> Moment {
+        (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_steps_back_takes_no_time() {
+        let early = Moment::from_secs(1);
+        let late = Moment::from_secs(2);
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.since(early), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_end_of_time_saturates() {
+        assert_eq!(Moment::from_secs(5).after(Duration::MAX).as_nanos(), u64::MAX);
+        assert_eq!(Moment::from_secs(u64::MAX).as_nanos(), u64::MAX);
+    }
+
+    #[test]
+    fn the_std_clock_moves_forward() {
+        let clock = StdClock::new();
+        let first = clock.now();
+        assert!(clock.now() >= first);
+    }
+}

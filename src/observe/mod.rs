@@ -1,1 +1,4 @@
-//! (door)
+//! Remembers what arms did, without locks.
+
+pub mod histogram;
+pub mod snapshot;

@@ -1,4 +1,5 @@
 //! Remembers what arms did, without locks.
 
 pub mod histogram;
+pub mod shadow;
 pub mod snapshot;

@@ -1,1 +1,3 @@
-//! (door)
+//! Feeds the machines from the world and carries out what they say.
+
+pub mod dispatch;

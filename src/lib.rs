@@ -22,3 +22,4 @@ pub mod strategy;
 pub mod rollout;
 
 pub mod control;
+pub mod sim;

@@ -1,1 +1,13 @@
-//! (door)
+//! Turns what was seen of two arms into a verdict with evidence.
+//!
+//! Everything here is pure: no clock, no randomness, state that is counts. Every rule may be looked
+//! at as often as one likes.
+
+pub(crate) mod assess;
+pub mod evidence;
+pub mod guardrail;
+pub mod latency;
+pub mod paired;
+pub mod score;
+pub mod stage;
+pub mod verdict;

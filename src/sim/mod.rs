@@ -1,0 +1,4 @@
+//! Rehearses decisions against invented traffic, from a seed.
+
+pub mod rng;
+pub mod traffic;

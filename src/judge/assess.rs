@@ -343,8 +343,7 @@ fn read_score(
     (reading.baseline, reading.candidate) = (arm(tally.baseline), arm(tally.candidate));
     let Some(drop) = tally.drop() else { return };
     let unit = calls_per_unit(setting.candidate);
-    let weighed =
-        evidence.harm.weigh(setting.schedule, |span: &ScoreTally| span.harm.ln_e(unit));
+    let weighed = evidence.harm.weigh(setting.schedule, |span: &ScoreTally| span.harm.ln_e(unit));
     reading.estimate = Some(drop * width);
     reading.ln_e = weighed.ln_e;
     reading.loudest = weighed.loudest.drop().map(|drop| drop * width);

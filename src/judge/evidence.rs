@@ -75,9 +75,9 @@ impl Schedule {
 }
 
 /// The weight of the test that begins with the stage.
-const START: f64 = 0.7;
+const START: f64 = 0.75;
 /// The weight of all restarts after the planned end together.
-const BEYOND: f64 = 0.05;
+const BEYOND: f64 = 0.02;
 /// How many restarts are kept.
 const KEPT: usize = 24;
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -294,13 +294,7 @@ impl RatioTest {
     /// `events_per_unit`, at least 1, is how many exposures one independent unit stands for; the
     /// evidence is that of so many times fewer events.
     #[must_use]
-    pub fn new(
-        null: f64,
-        side: Side,
-        prior: Prior,
-        whole: &Tallies,
-        events_per_unit: f64,
-    ) -> Self {
+    pub fn new(null: f64, side: Side, prior: Prior, whole: &Tallies, events_per_unit: f64) -> Self {
         Self::on(grid(null, side, prior), side, whole, events_per_unit)
     }
 
@@ -318,8 +312,7 @@ impl RatioTest {
             if cell.focus == 0 && cell.other == 0 {
                 continue;
             }
-            let (hits, misses) =
-                (cell.focus as f64 * self.temper, cell.other as f64 * self.temper);
+            let (hits, misses) = (cell.focus as f64 * self.temper, cell.other as f64 * self.temper);
             for (ratio, (hit, miss)) in ratios.iter_mut().zip(gains) {
                 *ratio += hits * hit + misses * miss;
             }
@@ -330,16 +323,17 @@ impl RatioTest {
 
 const GRID: usize = 30;
 
-/// Alternatives above a null: evenly spaced in ln r up to 1000 times the null.
+/// Alternatives to a null. Above it: 26 ratios up to 30 times the null, leaning to the small ones,
+/// and 4 beyond, up to 1000 times, whose weight decides how few events suffice at a disaster.
 fn grid(null: f64, side: Side, prior: Prior) -> Grid {
     match side {
         Side::Above => {
             let (tilt, tail) = match prior {
-                Prior::Balanced => (0.6, 0.12),
-                Prior::SmallRegressions => (0.9, 0.03),
-                Prior::Disasters => (0.0, 0.0),
+                Prior::Balanced => (0.5, 0.3),
+                Prior::SmallRegressions => (0.8, 0.05),
+                Prior::Disasters => (0.0, 0.5),
             };
-            Grid::geometric(null, 1000.0, GRID, move |ratio| ratio.powf(-tilt) + tail)
+            Grid::tailed(null, 30.0, tilt, 1000.0, tail)
         }
         Side::Below => Grid::geometric(null, 1e-3, GRID, |ratio| ratio.powf(0.3)),
     }

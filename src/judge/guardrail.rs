@@ -305,7 +305,7 @@ impl Guardrail {
             return Err(GuardrailError::Name { shown: self.name.escape_debug().collect() });
         }
         let least = match self.measure {
-            Measure::Latency { quantile } if !(quantile >= 0.01 && quantile <= 0.999) => {
+            Measure::Latency { quantile } if !(0.01..=0.999).contains(&quantile) => {
                 return bad("quantile", quantile, "from 0.01 to 0.999");
             }
             Measure::Mark { number } if usize::from(number) >= Marks::COUNT => {
@@ -315,7 +315,8 @@ impl Guardrail {
                 if !(low.is_finite() && high.is_finite() && low < high) {
                     return bad("score range", high - low, "finite and above 0");
                 }
-                if !(self.limit < high - low) {
+                let fits = self.limit < high - low;
+                if !fits {
                     return bad("limit", self.limit, "smaller than the range of the score");
                 }
                 0.0

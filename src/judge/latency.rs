@@ -226,7 +226,7 @@ mod tests {
         let Thresholds { baseline, harm, safe } = evidence.thresholds.unwrap();
         let start = |bucket: u32| bucket_start(bucket as usize) as f64;
         let (null, limit) = (start(harm) / start(baseline), start(safe) / start(baseline));
-        assert!(null >= 1.2 && null < 1.22 && limit <= 1.5 && limit > 1.47, "{null} {limit}");
+        assert!((1.2..1.22).contains(&null) && (1.47..=1.5).contains(&limit), "{null} {limit}");
     }
 
     #[test]

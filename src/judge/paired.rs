@@ -10,8 +10,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::error::{StatsError, finite, open_unit};
+use crate::observe::shadow::PairedTruth;
 use crate::stats::eprocess_grid::{Grid, binomial, log_sum_exp};
+use crate::stats::error::{StatsError, finite, open_unit};
 
 /// What pairs say so far.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -258,58 +259,6 @@ fn more(pairs: u64, ln_e: f64, threshold: f64) -> Option<u64> {
     (ln_e > 0.1).then(|| left.ceil().min(1e18) as u64)
 }
 
-/// Pairs of answers whose truth is known.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct PairCounts {
-    /// Both models were right.
-    pub both_right: u64,
-    /// Only the baseline was right: the candidate breaks these.
-    pub only_baseline: u64,
-    /// Only the candidate was right: it fixes these.
-    pub only_candidate: u64,
-    /// Both were wrong.
-    pub both_wrong: u64,
-}
-
-impl PairCounts {
-    /// One pair.
-    #[must_use]
-    pub fn of(baseline_right: bool, candidate_right: bool) -> Self {
-        Self {
-            both_right: u64::from(baseline_right && candidate_right),
-            only_baseline: u64::from(baseline_right && !candidate_right),
-            only_candidate: u64::from(!baseline_right && candidate_right),
-            both_wrong: u64::from(!baseline_right && !candidate_right),
-        }
-    }
-
-    /// How many pairs.
-    #[must_use]
-    pub const fn total(&self) -> u64 {
-        self.both_right.saturating_add(self.only_baseline).saturating_add(self.concordant_wrong())
-    }
-
-    const fn concordant_wrong(&self) -> u64 {
-        self.only_candidate.saturating_add(self.both_wrong)
-    }
-
-    /// Adds all of `other`.
-    pub const fn merge(&mut self, other: &Self) {
-        self.both_right = self.both_right.saturating_add(other.both_right);
-        self.only_baseline = self.only_baseline.saturating_add(other.only_baseline);
-        self.only_candidate = self.only_candidate.saturating_add(other.only_candidate);
-        self.both_wrong = self.both_wrong.saturating_add(other.both_wrong);
-    }
-
-    /// By how much the candidate's accuracy lies below the baseline's; negative when it is above.
-    #[must_use]
-    pub fn loss(&self) -> Option<f64> {
-        let total = self.total();
-        let difference = self.only_baseline as f64 - self.only_candidate as f64;
-        (total > 0).then(|| difference / total as f64)
-    }
-}
-
 /// Whether the candidate is right as often as the baseline, within a margin.
 ///
 /// It passes when a loss of accuracy as large as the margin is ruled out at β, and is refused when
@@ -317,18 +266,19 @@ impl PairCounts {
 /// passes: the margin says what is tolerated.
 ///
 /// *Worse*: only answers on which the models differ tell; under "no worse" at most half of them are
-/// losses (McNemar, Psychometrika 12 (1947)), here as a mixture over all shares above one half, so
+/// losses (Psychometrika 12 (1947)), here as a mixture over all shares above one half, so
 /// that it may be read at any time. *Within the margin*: a gambler who bets on every pair that the
-/// loss is smaller; his wealth grows only if it is (Waudby-Smith & Ramdas, JRSS B 86 (2024)).
+/// loss is smaller; his wealth grows only if it is (Waudby-Smith & Ramdas, J. R. Statist. Soc. B 86 (2024)).
 /// Both are exact and neither assumes a distribution.
 ///
 /// A sample counts once: replaying it makes no new evidence, and the caller sees to that.
 ///
 /// ```
-/// use pilotage::judge::paired::{PairCounts, PairedQuality, PairedVerdict};
+/// use pilotage::judge::paired::{PairedQuality, PairedVerdict};
+/// use pilotage::observe::shadow::PairedTruth;
 ///
 /// let mut quality = PairedQuality::new(0.02, 0.02, 0.05)?;
-/// quality.observe(PairCounts {
+/// quality.observe(&PairedTruth {
 ///     both_right: 1300, only_baseline: 61, only_candidate: 28, both_wrong: 87,
 /// });
 /// assert_eq!(quality.verdict(), PairedVerdict::Refuse);
@@ -339,7 +289,7 @@ pub struct PairedQuality {
     margin: f64,
     alpha: f64,
     beta: f64,
-    counts: PairCounts,
+    counts: PairedTruth,
 }
 
 impl PairedQuality {
@@ -354,17 +304,21 @@ impl PairedQuality {
         open_unit("margin", margin)?;
         open_unit("alpha", alpha)?;
         open_unit("beta", beta)?;
-        Ok(Self { margin, alpha, beta, counts: PairCounts::default() })
+        Ok(Self { margin, alpha, beta, counts: PairedTruth::default() })
     }
 
     /// Adds pairs.
-    pub const fn observe(&mut self, batch: PairCounts) {
-        self.counts.merge(&batch);
+    pub const fn observe(&mut self, batch: &PairedTruth) {
+        let counts = &mut self.counts;
+        counts.both_right = counts.both_right.saturating_add(batch.both_right);
+        counts.only_baseline = counts.only_baseline.saturating_add(batch.only_baseline);
+        counts.only_candidate = counts.only_candidate.saturating_add(batch.only_candidate);
+        counts.both_wrong = counts.both_wrong.saturating_add(batch.both_wrong);
     }
 
     /// All pairs so far.
     #[must_use]
-    pub const fn counts(&self) -> &PairCounts {
+    pub const fn counts(&self) -> &PairedTruth {
         &self.counts
     }
 
@@ -376,7 +330,7 @@ impl PairedQuality {
     /// The numbers behind the verdict.
     #[must_use]
     pub fn reading(&self) -> PairedReading {
-        let PairCounts { only_baseline, only_candidate, .. } = self.counts;
+        let PairedTruth { only_baseline, only_candidate, .. } = self.counts;
         let pairs = self.counts.total();
         let ln_bad = binomial(only_baseline, only_candidate, &Grid::linear(0.5, 1.0, 25));
         let ln_good = self.within_margin();
@@ -404,7 +358,7 @@ impl PairedQuality {
     /// `ln E` against "the loss is at least the margin": a pair that is broken pays `margin − 1`,
     /// one that is fixed `margin + 1`, any other `margin`; under the null the mean is at most 0.
     fn within_margin(&self) -> f64 {
-        let PairCounts { both_right, only_baseline, only_candidate, both_wrong } = self.counts;
+        let PairedTruth { both_right, only_baseline, only_candidate, both_wrong } = self.counts;
         let same = both_right as f64 + both_wrong as f64;
         let (lost, won) = (only_baseline as f64, only_candidate as f64);
         let bets = BETS as f64;
@@ -429,7 +383,7 @@ mod tests {
     fn quality(lost: u64, won: u64) -> PairedQuality {
         let mut quality = PairedQuality::new(0.02, 0.02, 0.05).unwrap();
         let same = 1476 - lost - won;
-        quality.observe(PairCounts {
+        quality.observe(&PairedTruth {
             both_right: same,
             only_baseline: lost,
             only_candidate: won,
@@ -454,7 +408,7 @@ mod tests {
     #[test]
     fn a_loss_that_is_real_and_small_enough_is_tolerated() {
         let mut quality = PairedQuality::new(0.02, 0.02, 0.05).unwrap();
-        quality.observe(PairCounts {
+        quality.observe(&PairedTruth {
             both_right: 100_000,
             only_baseline: 1_000,
             only_candidate: 500,
@@ -482,7 +436,7 @@ mod tests {
             only_candidate in any::<u64>(), both_wrong in any::<u64>(),
         ) {
             let mut quality = PairedQuality::new(0.02, 0.02, 0.05).unwrap();
-            quality.observe(PairCounts { both_right, only_baseline, only_candidate, both_wrong });
+            quality.observe(&PairedTruth { both_right, only_baseline, only_candidate, both_wrong });
             let reading = quality.reading();
             prop_assert!(reading.ln_bad.is_finite() && reading.ln_good.is_finite());
             let stored = serde_json::to_string(&quality).unwrap();

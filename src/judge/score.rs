@@ -49,7 +49,8 @@ pub struct ScoreTally {
 
 impl Sums for ScoreTally {
     fn since(&self, earlier: &Self) -> Self {
-        let pair = |now: (u64, f64), then: (u64, f64)| (now.0.saturating_sub(then.0), now.1 - then.1);
+        let pair =
+            |now: (u64, f64), then: (u64, f64)| (now.0.saturating_sub(then.0), now.1 - then.1);
         Self {
             harm: Bets {
                 sum: self.harm.sum - earlier.harm.sum,

@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Arm;
 use crate::judge::assess::{Evidence, Setting};
 use crate::judge::evidence::Schedule;
-use crate::judge::guardrail::{Action, Guardrail, GuardrailError, NoData};
+use crate::judge::guardrail::{Action, Guardrail, GuardrailError, Measure, NoData};
 use crate::judge::latency::Past;
 use crate::judge::verdict::{
     Cause, Doubt, Finding, Flaw, Hold, Needed, Proof, Rail, Reading, Verdict,
 };
-use crate::observe::snapshot::{ArmCounts, Delta};
+use crate::observe::snapshot::{ArmCounts, Delta, ScoreSums};
 use crate::outcome::Status;
 use crate::share::TrafficShare;
 use crate::stats::error::{StatsError, open_unit};
@@ -209,6 +209,9 @@ impl StageJudge {
             self.seen.iter_mut().zip(&mut self.lately.now).zip([baseline, candidate])
         {
             seen.merge(counts);
+            if !(seen.score.sum.is_finite() && seen.score.sum_of_squares.is_finite()) {
+                seen.score = ScoreSums { rejected: seen.score.count, ..ScoreSums::default() };
+            }
             lately.0 = lately.0.saturating_add(failed(counts));
             lately.1 = lately.1.saturating_add(counts.judged());
         }
@@ -249,10 +252,12 @@ impl StageJudge {
         if let Some(flaw) = self.flaw() {
             return Verdict::Invalid { flaw, readings };
         }
-        let deciding = || readings.iter().zip(&self.guardrails).filter(|(reading, guardrail)| {
-            guardrail.action != Action::ReportOnly
-                && !(reading.finding == Finding::NoData && guardrail.no_data == NoData::Skip)
-        });
+        let deciding = || {
+            readings.iter().zip(&self.guardrails).filter(|(reading, guardrail)| {
+                guardrail.action != Action::ReportOnly
+                    && !(reading.finding == Finding::NoData && guardrail.no_data == NoData::Skip)
+            })
+        };
         let open: Vec<&Reading> =
             deciding().map(|(reading, _)| reading).filter(|reading| !reading.is_safe()).collect();
         let hold = self.hold(deciding().map(|(reading, _)| reading));
@@ -394,10 +399,8 @@ impl StageJudge {
                 return Some(Hold::NoData { guardrail });
             }
             let gate = match reading.measure {
-                crate::judge::guardrail::Measure::Score { .. } => {
-                    f64::midpoint(reading.null, reading.limit)
-                }
-                crate::judge::guardrail::Measure::Latency { .. } => 1.0,
+                Measure::Score { .. } => f64::midpoint(reading.null, reading.limit),
+                Measure::Latency { .. } => 1.0,
                 _ => (reading.null * reading.limit).sqrt(),
             };
             let looks_worse = reading.loudest.is_some_and(|loudest| loudest > gate);
@@ -421,12 +424,215 @@ fn broken(readings: &[Reading], action: Action) -> Option<&Reading> {
     readings
         .iter()
         .filter(|reading| reading.finding == Finding::Harm && reading.action == action)
-        .max_by(|one, other| {
-            (one.ln_e - one.threshold).total_cmp(&(other.ln_e - other.threshold))
-        })
+        .max_by(|one, other| (one.ln_e - one.threshold).total_cmp(&(other.ln_e - other.threshold)))
 }
 
 /// An arm that fails this part of its calls is broken, whatever the other does.
 const BROKEN: f64 = 0.2;
 /// Calls of each arm before that is said of it.
 const FEW: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Moment;
+    use crate::ids::Epoch;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn share() -> TrafficShare {
+        TrafficShare::percent(5.0).unwrap()
+    }
+
+    fn arm(ok: u64, errors: u64) -> ArmCounts {
+        let mut counts = ArmCounts { started: ok + errors, ..ArmCounts::default() };
+        counts.ended[Status::Ok.index()] = ok;
+        counts.ended[Status::Error.index()] = errors;
+        counts
+    }
+
+    fn batch(baseline: ArmCounts, candidate: ArmCounts) -> Delta {
+        let span = Duration::from_secs(10);
+        Delta::new(Moment::from_secs(10), span, Epoch::default(), vec![baseline, candidate])
+    }
+
+    fn judge() -> StageJudge {
+        StageJudge::new(vec![Guardrail::error_rate()], 0.01, 0.05, HOUR).unwrap()
+    }
+
+    #[test]
+    fn no_traffic_is_never_healthy() {
+        let mut judge = judge();
+        for _ in 0..1_000 {
+            judge.observe(share(), &Delta::default());
+            judge.observe(share(), &batch(ArmCounts::default(), ArmCounts::default()));
+            assert!(!judge.verdict().is_promotion() && !judge.verdict().is_roll_back());
+        }
+        assert!(matches!(judge.verdict(), Verdict::Invalid { flaw: Flaw::NoTraffic, .. }));
+    }
+
+    #[test]
+    fn one_error_against_none_takes_nobody_back() {
+        let mut judge = judge();
+        judge.observe(share(), &batch(arm(950, 0), arm(49, 1)));
+        assert!(matches!(judge.verdict(), Verdict::Continue { .. }), "{}", judge.verdict());
+    }
+
+    #[test]
+    fn a_candidate_that_errs_is_taken_back_and_the_sentence_says_why() {
+        let mut judge = judge();
+        judge.observe(share(), &batch(arm(950, 1), arm(40, 10)));
+        let verdict = judge.verdict();
+        assert!(verdict.is_roll_back());
+        let sentence = verdict.to_string();
+        assert!(
+            sentence.starts_with("roll back: error rate of the candidate is 20.00 % (10 of 50)"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn a_healthy_candidate_is_promoted_once_that_is_shown() {
+        let mut judge = judge();
+        let mut verdict = judge.verdict();
+        for _ in 0..400 {
+            judge.observe(share(), &batch(arm(950, 1), arm(50, 0)));
+            verdict = judge.verdict();
+            if verdict.is_promotion() {
+                break;
+            }
+        }
+        assert!(verdict.is_promotion(), "{verdict}");
+        assert!(judge.elapsed() > Duration::from_secs(100), "{:?}", judge.elapsed());
+    }
+
+    #[test]
+    fn when_both_arms_fail_nobody_is_blamed_and_nobody_promoted() {
+        let mut judge = judge();
+        for _ in 0..300 {
+            judge.observe(share(), &batch(arm(380, 570), arm(20, 30)));
+            let verdict = judge.verdict();
+            assert!(matches!(
+                verdict,
+                Verdict::Inconclusive { doubt: Doubt::BothArmsFail { .. }, .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn time_alone_promotes_nobody() {
+        let mut judge = StageJudge::new(Guardrail::standard(), 0.01, 0.05, HOUR).unwrap();
+        for _ in 0..361 {
+            judge.observe(share(), &batch(arm(19, 0), arm(1, 0)));
+        }
+        let verdict = judge.verdict();
+        assert!(
+            matches!(verdict, Verdict::Inconclusive { doubt: Doubt::TimeIsUp { .. }, .. }),
+            "{verdict}"
+        );
+        assert!(verdict.to_string().contains("p50 latency has seen no value"), "{verdict}");
+    }
+
+    #[test]
+    fn panics_and_failures_without_a_success_hit_a_hard_rail() {
+        let mut panicking = arm(100, 0);
+        panicking.ended[Status::Panicked.index()] = 3;
+        let mut judge = judge();
+        judge.observe(share(), &batch(arm(2000, 0), panicking));
+        assert!(judge.verdict().to_string().contains("hard rail"), "{}", judge.verdict());
+
+        let mut dead = StageJudge::new(vec![Guardrail::timeout_rate()], 0.01, 0.05, HOUR).unwrap();
+        dead.observe(share(), &batch(arm(190, 0), arm(0, 9)));
+        assert!(!dead.verdict().is_roll_back());
+        dead.observe(share(), &batch(arm(190, 0), arm(0, 1)));
+        assert!(dead.verdict().is_roll_back());
+    }
+
+    #[test]
+    fn a_hanging_candidate_is_not_promoted() {
+        let mut judge = judge();
+        let mut hanging = arm(9_000, 0);
+        hanging.started += 500;
+        judge.observe(share(), &batch(arm(171_000, 100), hanging));
+        let verdict = judge.verdict();
+        assert!(verdict.to_string().contains("not ended"), "{verdict}");
+    }
+
+    #[test]
+    fn what_only_reports_decides_nothing() {
+        let report = Guardrail::error_rate().action(Action::ReportOnly);
+        let alone = StageJudge::new(vec![report.clone()], 0.01, 0.05, HOUR);
+        assert_eq!(alone.unwrap_err(), JudgeError::NothingDecides);
+        let mut judge =
+            StageJudge::new(vec![report, Guardrail::timeout_rate()], 0.01, 0.05, HOUR).unwrap();
+        judge.observe(share(), &batch(arm(900, 1), arm(30, 20)));
+        assert!(!judge.verdict().is_roll_back());
+        assert_eq!(judge.readings()[0].finding, Finding::Harm);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused_by_name() {
+        let new = |alpha, beta| StageJudge::new(Guardrail::standard(), alpha, beta, HOUR);
+        for (alpha, beta) in [(0.0, 0.05), (f64::NAN, 0.05), (0.01, 1.0), (0.01, f64::INFINITY)] {
+            assert!(new(alpha, beta).is_err());
+        }
+        let twice = vec![Guardrail::p95(), Guardrail::p95()];
+        let error = StageJudge::open(twice, 0.01, 0.05).unwrap_err();
+        assert!(error.to_string().contains("p95 latency"), "{error}");
+    }
+
+    fn any_arm() -> impl Strategy<Value = ArmCounts> {
+        let count = prop_oneof![0_u64..50, any::<u64>()];
+        let counts = prop::collection::vec(count, 8);
+        (counts, any::<u64>(), prop_oneof![Just(0.5), any::<f64>()]).prop_map(
+            |(counts, nanos, score)| {
+                let mut arm = ArmCounts::default();
+                arm.ended.copy_from_slice(&counts[..5]);
+                arm.started = counts[5];
+                arm.subjects.exposed = counts[6];
+                arm.subjects.failed = counts[7];
+                arm.marks[2] = counts[7];
+                (arm.correct, arm.wrong) = (counts[5], counts[6]);
+                arm.latency.record(nanos);
+                arm.score.add(score);
+                arm
+            },
+        )
+    }
+
+    fn all_guardrails() -> Vec<Guardrail> {
+        let more = [Guardrail::p99(), Guardrail::score("score", 0.0, 1.0)];
+        let rates = [Guardrail::mark(2, "refusals"), Guardrail::wrong_answers()];
+        Guardrail::standard().into_iter().chain(more).chain(rates).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_counts_give_finite_evidence_and_survive_storage_bit_for_bit(
+            batches in prop::collection::vec((0_u32..=1_000_000, any_arm(), any_arm()), 1..6),
+        ) {
+            let mut judge = StageJudge::new(all_guardrails(), 0.01, 0.05, HOUR).unwrap();
+            for (ppm, baseline, candidate) in batches {
+                let share = TrafficShare::from_ppm(ppm).unwrap();
+                judge.observe(share, &batch(baseline.clone(), candidate.clone()));
+                let stored = serde_json::to_string(&judge).unwrap();
+                let mut loaded: StageJudge = serde_json::from_str(&stored).unwrap();
+                prop_assert_eq!(&loaded, &judge);
+                for reading in judge.readings() {
+                    prop_assert!(reading.ln_e.is_finite() && reading.ln_safe.is_finite());
+                    prop_assert!(reading.estimate.is_none_or(f64::is_finite));
+                    prop_assert!(reading.loudest.is_none_or(f64::is_finite));
+                }
+                let verdict = judge.verdict();
+                prop_assert_eq!(loaded.verdict(), verdict.clone());
+                let again = serde_json::to_string(&verdict).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Verdict>(&again).unwrap(), verdict);
+                loaded.observe(share, &batch(candidate, baseline));
+            }
+        }
+    }
+}

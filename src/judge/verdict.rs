@@ -215,7 +215,9 @@ pub enum Rail {
 impl fmt::Display for Rail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panics { panics } => write!(f, "the candidate panicked {panics} times (hard rail)"),
+            Self::Panics { panics } => {
+                write!(f, "the candidate panicked {panics} times (hard rail)")
+            }
             Self::OnlyFailures { failures } => write!(
                 f,
                 "the candidate's last {failures} calls failed and none succeeded, while the baseline \
@@ -331,7 +333,10 @@ impl fmt::Display for Flaw {
                 write!(f, "the candidate has had no request for {} s", silent.as_secs())
             }
             Self::NoControl => {
-                write!(f, "the baseline had no request at the same time, so nothing can be compared")
+                write!(
+                    f,
+                    "the baseline had no request at the same time, so nothing can be compared"
+                )
             }
             Self::SampleRatio { planned, seen } => write!(
                 f,

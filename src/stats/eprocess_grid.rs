@@ -43,6 +43,18 @@ impl Grid {
         Self::weighted(null, (0..count).map(|at| (null * relative(at), weight(relative(at)))))
     }
 
+    /// Ratios evenly spaced in their logarithm up to `reach`, weighted by `ratio^-tilt`, and four
+    /// more from there to `end` that share the weight `tail` equally.
+    #[must_use]
+    pub(crate) fn tailed(null: f64, reach: f64, tilt: f64, end: f64, tail: f64) -> Self {
+        let near = Self::geometric(null, reach, 26, |ratio| ratio.powf(-tilt));
+        let far = Self::geometric(null * reach, end / reach, 4, |_| 1.0);
+        let scale = |grid: Self, part: f64| {
+            grid.points.into_iter().map(move |(at, weight)| (at, weight + part.ln()))
+        };
+        Self { null, points: scale(near, 1.0 - tail).chain(scale(far, tail)).collect() }
+    }
+
     /// Alternatives spaced evenly between `null` and `end`, equally weighted.
     #[must_use]
     pub(crate) fn linear(null: f64, end: f64, count: usize) -> Self {
@@ -89,9 +101,11 @@ pub(crate) fn mix(grid: &Grid, log_ratios: &[f64]) -> f64 {
 pub(crate) fn binomial(successes: u64, failures: u64, grid: &Grid) -> f64 {
     let (yes, no) = (successes as f64, failures as f64);
     let miss = (-grid.null).ln_1p();
-    log_sum_exp(grid.points.iter().map(|(p, weight)| {
-        weight + yes * (p / grid.null).ln() + no * ((-p).ln_1p() - miss)
-    }))
+    log_sum_exp(
+        grid.points
+            .iter()
+            .map(|(p, weight)| weight + yes * (p / grid.null).ln() + no * ((-p).ln_1p() - miss)),
+    )
 }
 
 /// `ln E` against "the mean of the increments is at most 0", for increments of at least −1 with
@@ -100,7 +114,7 @@ pub(crate) fn binomial(successes: u64, failures: u64, grid: &Grid) -> f64 {
 /// A mean over bets `λ` of `exp(λ Σξ − ψ(λ) Σξ²)` with `ψ(λ) = −ln(1−λ) − λ`, each of which is
 /// below the wealth `Π(1 + λξ)` of a gambler who stakes `λ` each time: so it needs no variance, no
 /// normality and no list of values. Source: Fan, Grama, Liu, Electronic Journal of Probability 20
-/// (2015), lemma 4.1; Howard, Ramdas, McAuliffe, Sekhon, Annals of Statistics 49 (2021).
+/// (2015), lemma 4.1; Howard et al., Annals of Statistics 49 (2021).
 #[must_use]
 pub(crate) fn bounded_mean(sum: f64, sum_of_squares: f64) -> f64 {
     let bets = BETS as f64;

@@ -162,6 +162,29 @@ impl Histogram {
         None
     }
 
+    /// Three quantiles of this histogram and `other` together, in one pass; each as
+    /// [`Histogram::quantile`] says, and `q` rising. `None` without values or when a `q` is not in
+    /// `0..=1`.
+    #[must_use]
+    pub fn quantiles_with(&self, other: &Self, q: [f64; 3]) -> Option<[u64; 3]> {
+        let total = self.total.saturating_add(other.total);
+        if total == 0 || q.iter().any(|q| !(0.0..=1.0).contains(q)) {
+            return None;
+        }
+        let ranks = q.map(|q| (q * (total - 1) as f64).floor() as u64 + 1);
+        let (mut found, mut next, mut seen) = ([0; 3], 0, 0_u64);
+        let theirs = other.counts.iter().chain(std::iter::repeat(&0));
+        let mine = self.counts.iter().chain(std::iter::repeat(&0));
+        for (bucket, (mine, theirs)) in mine.zip(theirs).take(BUCKETS).enumerate() {
+            seen = seen.saturating_add(*mine).saturating_add(*theirs);
+            while next < 3 && seen >= ranks[next] {
+                found[next] = bucket_middle(bucket);
+                next += 1;
+            }
+        }
+        Some(found)
+    }
+
     /// The `q` quantile in nanoseconds, within [`RELATIVE_ERROR`] of the value of rank
     /// `floor(q (n - 1)) + 1`. `None` without values or when `q` is not in `0..=1`.
     #[must_use]

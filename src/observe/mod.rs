@@ -1,5 +1,18 @@
 //! Remembers what arms did, without locks.
+//!
+//! Requests write [`record`]s of sixteen bytes into [`ring`]s through a [`recorder`]; whoever
+//! drains it turns them into counts that add up ([`snapshot`]) and [`window`]s that [`sink`]s are
+//! fed with.
 
+pub mod fold;
 pub mod histogram;
+pub mod overflow;
+pub mod record;
+pub mod recorder;
+pub mod ring;
 pub mod shadow;
+pub mod sink;
 pub mod snapshot;
+pub mod subjects;
+pub(crate) mod sync;
+pub mod window;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::ids::{Arm, Epoch};
+use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::histogram::Histogram;
 use crate::outcome::{Marks, Status};
 
@@ -37,9 +37,41 @@ pub struct ArmCounts {
     pub wrong: u64,
     /// One event per subject and window, where subjects are known; see [`SubjectCounts`].
     pub subjects: SubjectCounts,
-    /// Observations whose segment and score were lost because the ring was full. They are in all
-    /// other counts.
+    /// Observations whose segment, score and subject were lost because the ring was full. They are
+    /// in all counts that do not need those.
     pub detail_lost: u64,
+    /// Ended calls of subjects that came after the table of subjects was full in their window.
+    /// They are in all counts but `subjects`.
+    pub subjects_untracked: u64,
+    /// Calls of this arm that failed and were answered by the baseline instead. They count here
+    /// as the failures they were, and nowhere as calls of the baseline.
+    pub fell_back: u64,
+}
+
+/// What is counted of one arm in one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Calls ended, by [`Status`] number.
+    pub ended: [u64; 5],
+    /// Ended calls that carried each mark.
+    pub marks: [u64; Marks::COUNT],
+    /// Finite scores given with the answers.
+    pub score: ScoreSums,
+    /// Late truths: answers known to be right.
+    pub correct: u64,
+    /// Late truths: answers known to be wrong.
+    pub wrong: u64,
+}
+
+/// Counts of one segment, arm by arm.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SegmentCounts {
+    /// Which segment.
+    pub segment: Segment,
+    /// By arm number.
+    pub arms: Vec<Tally>,
 }
 
 /// Sums of finite scores, from which mean and variance follow.
@@ -123,6 +155,8 @@ impl ArmCounts {
         add(&mut self.wrong, other.wrong);
         self.subjects.merge(&other.subjects);
         add(&mut self.detail_lost, other.detail_lost);
+        add(&mut self.subjects_untracked, other.subjects_untracked);
+        add(&mut self.fell_back, other.fell_back);
     }
 
     /// What came since `earlier`, an older copy of these counts; nothing goes below zero.
@@ -139,6 +173,72 @@ impl ArmCounts {
             wrong: self.wrong.saturating_sub(earlier.wrong),
             subjects: self.subjects.since(&earlier.subjects),
             detail_lost: self.detail_lost.saturating_sub(earlier.detail_lost),
+            subjects_untracked: self.subjects_untracked.saturating_sub(earlier.subjects_untracked),
+            fell_back: self.fell_back.saturating_sub(earlier.fell_back),
+        }
+    }
+}
+
+impl Tally {
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        let all = |mine: &mut [u64; 5], theirs: [u64; 5]| {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine = mine.saturating_add(theirs);
+            }
+        };
+        all(&mut self.ended, other.ended);
+        all(&mut self.marks, other.marks);
+        self.score.merge(&other.score);
+        self.correct = self.correct.saturating_add(other.correct);
+        self.wrong = self.wrong.saturating_add(other.wrong);
+    }
+
+    /// What came since `earlier`; nothing goes below zero.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            ended: difference(self.ended, earlier.ended),
+            marks: difference(self.marks, earlier.marks),
+            score: self.score.since(&earlier.score),
+            correct: self.correct.saturating_sub(earlier.correct),
+            wrong: self.wrong.saturating_sub(earlier.wrong),
+        }
+    }
+}
+
+impl SegmentCounts {
+    /// Counts of `segment`.
+    #[must_use]
+    pub const fn new(segment: Segment, arms: Vec<Tally>) -> Self {
+        Self { segment, arms }
+    }
+
+    /// The counts of `arm`, or `None` when nothing was seen of it here.
+    #[must_use]
+    pub fn arm(&self, arm: Arm) -> Option<&Tally> {
+        self.arms.get(arm.index())
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let none = Tally::default();
+        let arms = self.arms.iter().enumerate();
+        let arms = arms.map(|(at, now)| now.since(earlier.arms.get(at).unwrap_or(&none)));
+        Self { segment: self.segment, arms: arms.collect() }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if self.arms.len() < other.arms.len() {
+            self.arms.resize(other.arms.len(), Tally::default());
+        }
+        for (mine, theirs) in self.arms.iter_mut().zip(&other.arms) {
+            mine.merge(theirs);
         }
     }
 }
@@ -224,13 +324,16 @@ pub struct Snapshot {
     pub arms: Vec<ArmCounts>,
     /// Observations of earlier splits that arrived since: counted for their own stage, not here.
     pub stale: u64,
+    /// Counts by segment, in the order of their numbers; segments nobody was in are absent.
+    #[serde(default)]
+    pub segments: Vec<SegmentCounts>,
 }
 
 impl Snapshot {
     /// A snapshot of nothing.
     #[must_use]
     pub const fn empty(at: Moment, epoch: Epoch) -> Self {
-        Self { at, epoch, arms: Vec::new(), stale: 0 }
+        Self { at, epoch, arms: Vec::new(), stale: 0, segments: Vec::new() }
     }
 
     /// The counts of `arm`, or `None` when nothing was ever seen of it.
@@ -255,12 +358,24 @@ impl Snapshot {
             Some(then) if same => now.since(then),
             _ => now.clone(),
         });
+        let segments = self.segments.iter().map(|now| match earlier.segment(now.segment) {
+            Some(then) if same => now.since(then),
+            _ => now.clone(),
+        });
         Delta {
             to: self.at,
             lasted: self.at.since(earlier.at),
             epoch: self.epoch,
             arms: arms.collect(),
+            segments: segments.collect(),
         }
+    }
+
+    /// The counts of `segment`, or `None` when nobody was in it.
+    #[must_use]
+    pub fn segment(&self, segment: Segment) -> Option<&SegmentCounts> {
+        let at = self.segments.binary_search_by_key(&segment, |counts| counts.segment).ok()?;
+        self.segments.get(at)
     }
 
     /// Adds another replica's snapshot of the same split; its counts are ignored (and `false`
@@ -271,6 +386,12 @@ impl Snapshot {
         }
         for (at, counts) in other.arms.iter().enumerate() {
             self.arm_mut(Arm::new(at as u8)).merge(counts);
+        }
+        for theirs in &other.segments {
+            match self.segments.binary_search_by_key(&theirs.segment, |counts| counts.segment) {
+                Ok(at) => self.segments[at].merge(theirs),
+                Err(at) => self.segments.insert(at, theirs.clone()),
+            }
         }
         self.stale = self.stale.saturating_add(other.stale);
         true
@@ -289,13 +410,16 @@ pub struct Delta {
     pub epoch: Epoch,
     /// By arm number.
     pub arms: Vec<ArmCounts>,
+    /// By segment, in the order of their numbers.
+    #[serde(default)]
+    pub segments: Vec<SegmentCounts>,
 }
 
 impl Delta {
     /// A batch of the given arms' counts, baseline first.
     #[must_use]
     pub const fn new(to: Moment, lasted: Duration, epoch: Epoch, arms: Vec<ArmCounts>) -> Self {
-        Self { to, lasted, epoch, arms }
+        Self { to, lasted, epoch, arms, segments: Vec::new() }
     }
 
     /// The counts of `arm`, or `None` when nothing was seen of it.

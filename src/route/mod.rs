@@ -1,1 +1,8 @@
-//! (door)
+//! Says which arm a subject belongs to.
+//!
+//! [`bucket`] turns a salt and a subject into a number, for ever the same; [`switch`] holds the
+//! split of traffic those numbers are compared with. Neither knows what a model is.
+
+pub mod bucket;
+pub mod siphash;
+pub mod switch;

@@ -1,0 +1,192 @@
+//! Where an observation goes when its ring is full.
+//!
+//! Nothing is dropped: the call is counted in plain atomic counters, by arm, status, mark and
+//! latency bucket. What they have no room for (segment, score, subject) is lost, and how often
+//! that happened is counted as well. Writers may meet on a cache line here; this is the price of
+//! overload, and it is bounded.
+//!
+//! Counters stand in four banks by epoch, so that calls of a split that has just ended are never
+//! taken for calls of the one in force.
+
+use crate::ids::Epoch;
+use crate::observe::histogram::BUCKETS;
+use crate::observe::record::{Draw, Words};
+use crate::observe::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::outcome::{Marks, Status};
+
+/// Splits whose calls are kept apart.
+pub const BANKS: usize = 4;
+
+/// Counters for the calls a ring had no room for.
+#[derive(Debug)]
+pub struct Overflow {
+    /// By bank and arm.
+    cells: Box<[Cell]>,
+    arms: usize,
+    /// One bit a bank: whether there may be something in it.
+    dirty: AtomicU64,
+}
+
+/// The counters of one arm in one bank.
+#[derive(Debug)]
+struct Cell {
+    ended: [AtomicU64; 5],
+    marks: [AtomicU64; Marks::COUNT],
+    fell_back: AtomicU64,
+    /// Calls that are no evidence, by status.
+    chosen: [AtomicU64; 5],
+    /// Latencies of answers, then of failures.
+    latency: [Box<[AtomicU32]>; 2],
+}
+
+/// What was taken out of one arm's counters.
+#[derive(Clone, Debug, Default)]
+pub struct Spilled {
+    /// Calls ended, by status number.
+    pub ended: [u64; 5],
+    /// Ended calls that carried each mark.
+    pub marks: [u64; Marks::COUNT],
+    /// Calls the baseline answered instead.
+    pub fell_back: u64,
+    /// Calls that are no evidence, by status number; not in `ended`.
+    pub chosen: [u64; 5],
+    /// Bucket and count of answers.
+    pub answered: Vec<(usize, u64)>,
+    /// Bucket and count of failures.
+    pub failed: Vec<(usize, u64)>,
+}
+
+impl Overflow {
+    /// Empty counters for `arms` arms.
+    #[must_use]
+    pub fn new(arms: usize) -> Self {
+        let cells = (0..arms * BANKS).map(|_| Cell::new());
+        Self { cells: cells.collect(), arms, dirty: AtomicU64::new(0) }
+    }
+
+    /// Counts a call. Never waits; a call of an arm that does not exist counts for the last one.
+    #[cold]
+    pub fn add(&self, words: Words) {
+        let bank = bank_of(words.epoch());
+        let cell = &self.cells[bank * self.arms + words.arm().min(self.arms - 1)];
+        let status = words.status().min(Status::ALL.len() - 1);
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        if words.draw() == Draw::Chosen {
+            count(&cell.chosen[status]);
+        } else {
+            count(&cell.ended[status]);
+            for (number, counter) in cell.marks.iter().enumerate() {
+                if words.marks().has(number as u8) {
+                    count(counter);
+                }
+            }
+            if words.fell_back() {
+                count(&cell.fell_back);
+            }
+            if let Some(kind) = kind_of(status) {
+                let bucket = words.bucket().min(BUCKETS - 1);
+                cell.latency[kind][bucket].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        // Pairs with the Acquire of `take`: who sees the bit sees the counts.
+        self.dirty.fetch_or(1 << bank, Ordering::Release);
+    }
+
+    /// Takes everything counted under `epoch` (and under those 4, 8, … before it) and hands it
+    /// over arm by arm.
+    pub fn take(&self, epoch: Epoch, mut hand_over: impl FnMut(usize, Spilled)) {
+        let bank = bank_of(epoch);
+        if self.dirty.load(Ordering::Relaxed) & (1 << bank) == 0 {
+            return;
+        }
+        // Cleared first: a count that comes while we read sets it again.
+        self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
+        for arm in 0..self.arms {
+            hand_over(arm, self.cells[bank * self.arms + arm].take());
+        }
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.cells.len() * (size_of::<Cell>() + 2 * BUCKETS * size_of::<AtomicU32>())
+    }
+}
+
+/// Which histogram a status belongs to: answers, failures, or none.
+#[inline]
+#[must_use]
+pub const fn kind_of(status: usize) -> Option<usize> {
+    const OK: usize = Status::Ok.index();
+    const ERROR: usize = Status::Error.index();
+    const PANICKED: usize = Status::Panicked.index();
+    match status {
+        OK => Some(0),
+        ERROR | PANICKED => Some(1),
+        _ => None,
+    }
+}
+
+const fn bank_of(epoch: Epoch) -> usize {
+    epoch.number() as usize % BANKS
+}
+
+impl Cell {
+    fn new() -> Self {
+        let buckets = || (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
+        Self {
+            ended: std::array::from_fn(|_| AtomicU64::new(0)),
+            marks: std::array::from_fn(|_| AtomicU64::new(0)),
+            fell_back: AtomicU64::new(0),
+            chosen: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency: [buckets(), buckets()],
+        }
+    }
+
+    fn take(&self) -> Spilled {
+        let all = |counters: &[AtomicU64; 5]| {
+            std::array::from_fn(|at| counters[at].swap(0, Ordering::Relaxed))
+        };
+        let buckets = |counters: &[AtomicU32]| {
+            let filled = counters.iter().enumerate();
+            let filled = filled.filter(|(_, counter)| counter.load(Ordering::Relaxed) > 0);
+            filled.map(|(at, counter)| (at, counter.swap(0, Ordering::Relaxed).into())).collect()
+        };
+        Spilled {
+            ended: all(&self.ended),
+            marks: all(&self.marks),
+            fell_back: self.fell_back.swap(0, Ordering::Relaxed),
+            chosen: all(&self.chosen),
+            answered: buckets(&self.latency[0]),
+            failed: buckets(&self.latency[1]),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::ids::Arm;
+    use crate::observe::record::Observation;
+    use crate::outcome::Outcome;
+
+    #[test]
+    fn what_is_added_is_taken_once_and_by_its_own_epoch() {
+        let overflow = Overflow::new(2);
+        let (old, new) = (Epoch::new(65_535), Epoch::new(0));
+        let add = |epoch, outcome| {
+            overflow.add(Words::pack(&Observation::new(Arm::CANDIDATE, epoch, 70, outcome)));
+        };
+        add(old, Outcome::error());
+        add(new, Outcome::ok().with_mark(2));
+        add(new, Outcome::ok());
+        let mut seen = Vec::new();
+        overflow.take(new, |arm, spilled| seen.push((arm, spilled)));
+        assert_eq!(seen[0].1.ended, [0; 5]);
+        assert_eq!(seen[1].1.ended, [2, 0, 0, 0, 0]);
+        assert_eq!(seen[1].1.marks, [0, 0, 1, 0, 0]);
+        assert_eq!(seen[1].1.answered.len(), 1);
+        overflow.take(new, |_, _| panic!("taken twice"));
+        overflow.take(old, |arm, spilled| assert_eq!(spilled.ended[1], arm as u64));
+    }
+}

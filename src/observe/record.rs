@@ -1,0 +1,275 @@
+//! One observation, in two words.
+//!
+//! Sixteen bytes, without the user's id and without a time: the reader's time serves, and what is
+//! not kept cannot leak.
+
+use std::time::Duration;
+
+use crate::ids::{Arm, Epoch, Segment};
+use crate::observe::histogram::{bucket_middle, bucket_of};
+use crate::outcome::{Marks, Outcome, Status};
+
+/// 24 bits of a subject's hash: enough to count a subject once in a window, too few to find it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SubjectTag(u32);
+
+impl SubjectTag {
+    /// How many different tags there are.
+    pub const COUNT: u32 = 1 << 24;
+
+    /// The lowest 24 bits of a hash.
+    #[inline]
+    #[must_use]
+    pub const fn of(hash: u64) -> Self {
+        Self(hash as u32 & (Self::COUNT - 1))
+    }
+
+    /// The tag as a number below [`SubjectTag::COUNT`].
+    #[inline]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Whether chance decided which arm served a call.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Draw {
+    /// The hash decided: the call is evidence.
+    #[default]
+    Random,
+    /// Somebody decided (a forced arm, a list, a holdout), or the subject does not take part. The
+    /// call counts in totals and is no evidence.
+    Chosen,
+}
+
+/// One call that ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Observation {
+    /// Which arm served, or failed to.
+    pub arm: Arm,
+    /// Under which split it was assigned.
+    pub epoch: Epoch,
+    /// Of whom.
+    pub segment: Segment,
+    /// Whose call, or `None` when nobody knows.
+    pub subject: Option<SubjectTag>,
+    /// How long it took, in nanoseconds; kept to within 0.8 %.
+    pub nanos: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether it is evidence.
+    pub draw: Draw,
+    /// Whether the baseline answered in this arm's stead.
+    pub fell_back: bool,
+}
+
+impl Observation {
+    /// A call of `arm` under `epoch` that took `nanos` and ended as `outcome`.
+    #[must_use]
+    pub const fn new(arm: Arm, epoch: Epoch, nanos: u64, outcome: Outcome) -> Self {
+        Self {
+            arm,
+            epoch,
+            segment: Segment::NONE,
+            subject: None,
+            nanos,
+            outcome,
+            draw: Draw::Random,
+            fell_back: false,
+        }
+    }
+
+    /// With the time it took.
+    #[must_use]
+    pub fn lasting(mut self, time: Duration) -> Self {
+        self.nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self
+    }
+}
+
+/// A packed [`Observation`].
+///
+/// First word, from the top: epoch 16, arm 8, status 3, marks 5, segment 8, subject 24. Second:
+/// flags 20, latency bucket 12, score 32.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Words(pub [u64; 2]);
+
+const SCORED: u64 = 1 << 44;
+const TRUTH_KNOWN: u64 = 1 << 45;
+const RIGHT: u64 = 1 << 46;
+const KNOWN_SUBJECT: u64 = 1 << 47;
+const CHOSEN: u64 = 1 << 48;
+const FELL_BACK: u64 = 1 << 49;
+
+impl Words {
+    /// Packs an observation.
+    #[inline]
+    #[must_use]
+    pub fn pack(seen: &Observation) -> Self {
+        let outcome = &seen.outcome;
+        let first = (seen.epoch.number() as u64) << 48
+            | (seen.arm.index() as u64) << 40
+            | (outcome.status.index() as u64) << 37
+            | (outcome.marks.bits() as u64) << 32
+            | (seen.segment.index() as u64) << 24
+            | seen.subject.map_or(0, SubjectTag::number) as u64;
+        let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+        let second = (bucket_of(seen.nanos) as u64) << 32
+            | outcome.score.map_or(0, f32::to_bits) as u64
+            | flag(outcome.score.is_some(), SCORED)
+            | flag(outcome.correct.is_some(), TRUTH_KNOWN)
+            | flag(outcome.correct == Some(true), RIGHT)
+            | flag(seen.subject.is_some(), KNOWN_SUBJECT)
+            | flag(matches!(seen.draw, Draw::Chosen), CHOSEN)
+            | flag(seen.fell_back, FELL_BACK);
+        Self([first, second])
+    }
+
+    /// The epoch.
+    #[inline]
+    #[must_use]
+    pub const fn epoch(self) -> Epoch {
+        Epoch::new((self.0[0] >> 48) as u16)
+    }
+
+    /// The arm's number.
+    #[inline]
+    #[must_use]
+    pub const fn arm(self) -> usize {
+        (self.0[0] >> 40) as usize & 0xff
+    }
+
+    /// The number of the status.
+    #[inline]
+    #[must_use]
+    pub const fn status(self) -> usize {
+        (self.0[0] >> 37) as usize & 0b111
+    }
+
+    /// The marks.
+    #[inline]
+    #[must_use]
+    pub const fn marks(self) -> Marks {
+        Marks::from_bits((self.0[0] >> 32) as u8)
+    }
+
+    /// The segment.
+    #[inline]
+    #[must_use]
+    pub const fn segment(self) -> Segment {
+        Segment::new((self.0[0] >> 24) as u8)
+    }
+
+    /// The subject, where known.
+    #[inline]
+    #[must_use]
+    pub const fn subject(self) -> Option<SubjectTag> {
+        if self.0[1] & KNOWN_SUBJECT == 0 { None } else { Some(SubjectTag::of(self.0[0])) }
+    }
+
+    /// The latency's bucket.
+    #[inline]
+    #[must_use]
+    pub const fn bucket(self) -> usize {
+        (self.0[1] >> 32) as usize & 0xfff
+    }
+
+    /// The score, where one was given.
+    #[inline]
+    #[must_use]
+    pub const fn score(self) -> Option<f32> {
+        if self.0[1] & SCORED == 0 { None } else { Some(f32::from_bits(self.0[1] as u32)) }
+    }
+
+    /// Whether the answer was right, where known.
+    #[inline]
+    #[must_use]
+    pub const fn correct(self) -> Option<bool> {
+        if self.0[1] & TRUTH_KNOWN == 0 { None } else { Some(self.0[1] & RIGHT != 0) }
+    }
+
+    /// Whether the call is evidence.
+    #[inline]
+    #[must_use]
+    pub const fn draw(self) -> Draw {
+        if self.0[1] & CHOSEN == 0 { Draw::Random } else { Draw::Chosen }
+    }
+
+    /// Whether the baseline answered instead.
+    #[inline]
+    #[must_use]
+    pub const fn fell_back(self) -> bool {
+        self.0[1] & FELL_BACK != 0
+    }
+
+    /// The observation again, its latency as the middle of its bucket; `None` when these words
+    /// were not packed here.
+    #[must_use]
+    pub fn unpack(self) -> Option<Observation> {
+        let mut outcome = Outcome::ok();
+        outcome.status = *Status::ALL.get(self.status())?;
+        outcome.marks = self.marks();
+        outcome.score = self.score();
+        outcome.correct = self.correct();
+        Some(Observation {
+            arm: Arm::new(self.arm() as u8),
+            epoch: self.epoch(),
+            segment: self.segment(),
+            subject: self.subject(),
+            nanos: bucket_middle(self.bucket()),
+            outcome,
+            draw: self.draw(),
+            fell_back: self.fell_back(),
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words_hold_the_whole_observation(
+            (arm, epoch, segment, tag) in any::<(u8, u16, u8, Option<u32>)>(),
+            bucket in 0..2_368_usize,
+            status in 0..5_usize,
+            (marks, score, correct) in any::<(u8, Option<f32>, Option<bool>)>(),
+            (chosen, fell_back) in any::<(bool, bool)>(),
+        ) {
+            let mut outcome = Outcome::ok();
+            outcome.status = Status::ALL[status];
+            outcome.marks = Marks::from_bits(marks);
+            outcome.score = score;
+            outcome.correct = correct;
+            let seen = Observation {
+                arm: Arm::new(arm),
+                epoch: Epoch::new(epoch),
+                segment: Segment::new(segment),
+                subject: tag.map(|tag| SubjectTag::of(tag.into())),
+                nanos: bucket_middle(bucket),
+                outcome,
+                draw: if chosen { Draw::Chosen } else { Draw::Random },
+                fell_back,
+            };
+            prop_assert_eq!(Words::pack(&seen).unpack(), Some(seen));
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_arrives_as_such() {
+        let seen = Observation::new(
+            Arm::CANDIDATE,
+            Epoch::new(1),
+            u64::MAX,
+            Outcome::ok().with_score(f32::NAN),
+        );
+        let words = Words::pack(&seen);
+        assert!(words.score().is_some_and(f32::is_nan));
+        assert_eq!(words.bucket(), bucket_of(u64::MAX));
+    }
+}

@@ -1,0 +1,369 @@
+//! The split in force: the one word both planes share.
+//!
+//! Control writes it, every request reads it once. It is a single `AtomicU64` on its own cache
+//! line, so that a rollback is one store and no request can see half of a change: the share, the
+//! slot that serves as baseline and the epoch that labels observations change in the same step.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Epoch;
+use crate::share::TrafficShare;
+
+/// A place a model stands in. A rollout has two, and promotion swaps their roles rather than the
+/// models, so that both stay warm.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// Where the first stable model stands.
+    #[default]
+    First,
+    /// Where the first candidate stands.
+    Second,
+}
+
+impl Slot {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How traffic is split, in full.
+///
+/// A subject takes part when its exposure hash is inside `exposure`; one that takes part is on the
+/// candidate when its arm hash is inside `candidate`. Everybody else is on the baseline.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Split {
+    /// Which split this is. Observations carry it.
+    pub epoch: Epoch,
+    /// Where the baseline stands; the candidate stands in the other slot.
+    pub primary: Slot,
+    /// Who takes part at all. Those who do not are served by the baseline and are no evidence.
+    pub exposure: TrafficShare,
+    /// Of those who take part, who is served by the candidate.
+    pub candidate: TrafficShare,
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::default(),
+            primary: Slot::First,
+            exposure: TrafficShare::ALL,
+            candidate: TrafficShare::NONE,
+        }
+    }
+}
+
+impl Split {
+    /// Everybody on the baseline, with this epoch.
+    #[must_use]
+    pub fn starting_at(epoch: Epoch) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
+    /// The next split, with `candidate` of those who take part on the candidate.
+    #[must_use]
+    pub const fn shifted(self, candidate: TrafficShare) -> Self {
+        Self { epoch: self.epoch.next(), candidate, ..self }
+    }
+
+    /// The next split, with `exposure` of the subjects taking part.
+    #[must_use]
+    pub const fn exposed(self, exposure: TrafficShare) -> Self {
+        Self { epoch: self.epoch.next(), exposure, ..self }
+    }
+
+    /// The next split, with everybody on the baseline.
+    #[must_use]
+    pub const fn rolled_back(self) -> Self {
+        self.shifted(TrafficShare::NONE)
+    }
+
+    /// The next split, where the candidate has become the baseline and nobody is on a candidate.
+    #[must_use]
+    pub const fn promoted(self) -> Self {
+        Self {
+            epoch: self.epoch.next(),
+            primary: self.primary.other(),
+            candidate: TrafficShare::NONE,
+            ..self
+        }
+    }
+
+    /// Whether obeying this order instead of `in_force` can only take traffic from a candidate.
+    const fn only_takes_back(self, in_force: Self) -> bool {
+        self.candidate.ppm() == 0 && self.primary.index() == in_force.primary.index()
+    }
+
+    const fn pack(self) -> u64 {
+        (self.epoch.number() as u64) << 48
+            | (self.primary.index() as u64) << 40
+            | (self.exposure.ppm() as u64) << 20
+            | self.candidate.ppm() as u64
+    }
+
+    #[inline]
+    const fn unpack(word: u64) -> Self {
+        Self {
+            epoch: Epoch::new((word >> 48) as u16),
+            primary: if word >> 40 & 1 == 0 { Slot::First } else { Slot::Second },
+            exposure: share_in(word >> 20),
+            candidate: share_in(word),
+        }
+    }
+}
+
+/// The share in the lowest 20 bits. Only `Split::pack` makes words, so it is at most the whole.
+#[inline]
+const fn share_in(bits: u64) -> TrafficShare {
+    match TrafficShare::from_ppm((bits & 0xf_ffff) as u32) {
+        Ok(share) => share,
+        Err(_) => TrafficShare::NONE,
+    }
+}
+
+/// Why a switch did not obey.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwitchError {
+    /// The split changed since the order was made, so the order no longer means what it meant.
+    /// Read the split in force and decide again.
+    #[error(
+        "the order is for epoch {}, but after epoch {} comes {}; read the split in force and decide again",
+        ordered.number(), in_force.number(), in_force.next().number()
+    )]
+    Superseded {
+        /// The epoch of the order.
+        ordered: Epoch,
+        /// The epoch in force.
+        in_force: Epoch,
+    },
+    /// What stands behind the switch could not be reached. The split in force stays as it is.
+    #[error("the switch could not be reached: {reason}; the split stays as it is")]
+    Unreachable {
+        /// What went wrong, for people.
+        reason: String,
+    },
+}
+
+/// What moves traffic: the word of this process by default, or a load balancer of yours.
+///
+/// ```
+/// use pilotage::route::switch::{Split, SplitWord, SwitchError, TrafficSwitch};
+/// use std::sync::Mutex;
+///
+/// /// Tells a proxy, and remembers what it was told.
+/// struct Proxy(Mutex<Split>);
+///
+/// impl TrafficSwitch for Proxy {
+///     fn shift(&self, order: &Split) -> Result<(), SwitchError> {
+///         // here: PUT /weights {"candidate": order.candidate.fraction()}
+///         *self.0.lock().unwrap() = *order;
+///         Ok(())
+///     }
+///     fn in_force(&self) -> Option<Split> {
+///         self.0.lock().ok().map(|split| *split)
+///     }
+/// }
+///
+/// let switch: Box<dyn TrafficSwitch> = Box::new(Proxy(Mutex::new(Split::default())));
+/// let order = switch.in_force().unwrap().rolled_back();
+/// switch.shift(&order)?;
+/// # Ok::<(), SwitchError>(())
+/// ```
+pub trait TrafficSwitch: Send + Sync {
+    /// Brings `order` into force.
+    ///
+    /// Called by control, from the thread that ticks it, never by a request. It may block for as
+    /// long as control may: a second is long. Giving the same order twice must be harmless. An
+    /// order that takes all traffic from the candidate is a rollback; it should succeed whatever
+    /// else is wrong. A panic is caught and treated as [`SwitchError::Unreachable`].
+    ///
+    /// # Errors
+    ///
+    /// [`SwitchError`] when the order is not in force afterwards. Control keeps the old split in
+    /// its books, reports the error and tries again at the next tick, a rollback first.
+    fn shift(&self, order: &Split) -> Result<(), SwitchError>;
+
+    /// The split in force, or `None` when that cannot be told now.
+    ///
+    /// Called by control, at start and before each order; it may block as `shift` may. An answer
+    /// of `None` holds a rollout where it is.
+    fn in_force(&self) -> Option<Split>;
+}
+
+impl<S: TrafficSwitch + ?Sized> TrafficSwitch for std::sync::Arc<S> {
+    fn shift(&self, order: &Split) -> Result<(), SwitchError> {
+        (**self).shift(order)
+    }
+
+    fn in_force(&self) -> Option<Split> {
+        (**self).in_force()
+    }
+}
+
+/// The switch of this process: one word that every request reads.
+///
+/// It obeys an order whose epoch follows the one in force, so that of two deciders only one can
+/// advance and a promotion decided before an operator's rollback comes too late. It always obeys
+/// an order that takes everything from the candidate, whatever its epoch: stop wins.
+///
+/// ```
+/// use pilotage::route::switch::{SplitWord, TrafficSwitch};
+/// use pilotage::share::TrafficShare;
+///
+/// let word = SplitWord::default();
+/// let five = word.read().shifted(TrafficShare::percent(5.0)?);
+/// word.shift(&five)?;
+/// let promotion = five.promoted();
+/// word.roll_back();                                  // somebody pulled the cord meanwhile
+/// assert!(word.shift(&promotion).is_err());
+/// assert_eq!(word.read().candidate, TrafficShare::NONE);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SplitWord(CachePadded<AtomicU64>);
+
+impl Default for SplitWord {
+    fn default() -> Self {
+        Self::new(Split::default())
+    }
+}
+
+impl SplitWord {
+    /// A switch with this split in force.
+    #[must_use]
+    pub const fn new(split: Split) -> Self {
+        Self(CachePadded::new(AtomicU64::new(split.pack())))
+    }
+
+    /// The split in force. One `Acquire` load.
+    #[inline]
+    #[must_use]
+    pub fn read(&self) -> Split {
+        // Pairs with the Release of `replace`: who sees a split sees the model deployed before it.
+        Split::unpack(self.0.load(Ordering::Acquire))
+    }
+
+    /// Takes all traffic from the candidate, from any thread, in any state, as often as wanted.
+    /// Returns the split now in force. Calls that begin after this returns are on the baseline.
+    pub fn roll_back(&self) -> Split {
+        self.replace(|now| Some(now.rolled_back())).unwrap_or_else(|now| now)
+    }
+
+    /// Replaces the split by what `next` makes of it, or leaves it where `next` says `None`. Never
+    /// waits for a reader; a race with another writer is settled by trying again.
+    fn replace(&self, next: impl Fn(Split) -> Option<Split>) -> Result<Split, Split> {
+        let mut new = Split::default();
+        self.0
+            .fetch_update(Ordering::Release, Ordering::Acquire, |word| {
+                new = next(Split::unpack(word))?;
+                Some(new.pack())
+            })
+            .map(|_| new)
+            .map_err(Split::unpack)
+    }
+}
+
+impl TrafficSwitch for SplitWord {
+    fn shift(&self, order: &Split) -> Result<(), SwitchError> {
+        self.replace(|now| {
+            if now.epoch.next() == order.epoch {
+                Some(*order)
+            } else if now == *order {
+                Some(now)
+            } else if order.only_takes_back(now) {
+                Some(Split { epoch: now.epoch.next(), ..*order })
+            } else {
+                None
+            }
+        })
+        .map(drop)
+        .map_err(|now| SwitchError::Superseded { ordered: order.epoch, in_force: now.epoch })
+    }
+
+    fn in_force(&self) -> Option<Split> {
+        Some(self.read())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn share(ppm: u32) -> TrafficShare {
+        TrafficShare::from_ppm(ppm).unwrap()
+    }
+
+    #[test]
+    fn promotion_swaps_roles_and_traffic_in_one_step() {
+        let word = SplitWord::default();
+        word.shift(&word.read().shifted(TrafficShare::ALL)).unwrap();
+        word.shift(&word.read().promoted()).unwrap();
+        let split = word.read();
+        assert_eq!((split.primary, split.candidate), (Slot::Second, TrafficShare::NONE));
+        assert_eq!(split.epoch, Epoch::new(2));
+    }
+
+    #[test]
+    fn the_same_order_twice_is_harmless() {
+        let word = SplitWord::default();
+        let order = word.read().shifted(share(50_000));
+        word.shift(&order).unwrap();
+        word.shift(&order).unwrap();
+        assert_eq!(word.read(), order);
+    }
+
+    #[test]
+    fn of_two_deciders_only_one_advances() {
+        let word = SplitWord::default();
+        let (one, two) = (word.read().shifted(share(1)), word.read().shifted(share(2)));
+        word.shift(&one).unwrap();
+        let error = word.shift(&two).unwrap_err();
+        assert!(error.to_string().contains("decide again"), "{error}");
+        assert_eq!(word.read(), one);
+    }
+
+    #[test]
+    fn a_late_rollback_is_obeyed_all_the_same() {
+        let word = SplitWord::default();
+        let rollback = word.read().rolled_back();
+        word.shift(&word.read().shifted(share(50_000))).unwrap();
+        word.shift(&word.read().shifted(share(250_000))).unwrap();
+        word.shift(&rollback).unwrap();
+        assert_eq!(word.read().candidate, TrafficShare::NONE);
+        assert_eq!(word.read().epoch, Epoch::new(3));
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_holds_the_whole_split(
+            epoch: u16, second: bool, exposure in 0_u32..=1_000_000, candidate in 0_u32..=1_000_000,
+        ) {
+            let split = Split {
+                epoch: Epoch::new(epoch),
+                primary: if second { Slot::Second } else { Slot::First },
+                exposure: share(exposure),
+                candidate: share(candidate),
+            };
+            prop_assert_eq!(Split::unpack(split.pack()), split);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! How a router is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, StdClock};
+use crate::ids::{Epoch, Name, NameError, Segment};
+use crate::observe::recorder::Size;
+use crate::observe::sink::MetricsSink;
+use crate::route::bucket::Scheme;
+use crate::route::siphash::SipKey;
+use crate::route::switch::Split;
+use crate::serve::router::Router;
+
+/// Whom a caller hears when the candidate fails. The failure counts for the candidate in any case.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// The candidate's own failure.
+    Never,
+    /// The baseline, when the candidate panicked.
+    #[default]
+    OnPanic,
+    /// The baseline, when the candidate panicked, failed or timed out by its own account.
+    OnFailure,
+}
+
+/// A router that cannot be built, or a model that cannot be deployed under its name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A name cannot be used.
+    #[error("the {of} cannot be named so: {error}")]
+    Name {
+        /// Of what.
+        of: &'static str,
+        /// Why not.
+        error: NameError,
+    },
+    /// More segments than can be told apart.
+    #[error("{count} segments are too many; declare at most 254")]
+    TooManySegments {
+        /// How many.
+        count: usize,
+    },
+    /// A segment was declared twice.
+    #[error("the segment {name} is declared twice; declare it once")]
+    DuplicateSegment {
+        /// Which.
+        name: Name,
+    },
+    /// A deadline nobody can hold.
+    #[error("a deadline of zero makes every answer late; give a longer one, or none")]
+    ZeroDeadline,
+}
+
+/// No model was given yet.
+#[derive(Clone, Copy, Debug)]
+pub struct NoModel;
+
+/// Makes a [`Router`]. Setters check nothing; [`RouterBuilder::build`] checks everything.
+#[derive(Debug)]
+#[must_use]
+pub struct RouterBuilder<M = NoModel, C = StdClock> {
+    pub(crate) name: String,
+    pub(crate) scheme: Option<Scheme>,
+    pub(crate) key: Option<SipKey>,
+    pub(crate) segments: Vec<String>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) fallback: Fallback,
+    pub(crate) trip: Option<u32>,
+    pub(crate) split: Split,
+    pub(crate) size: Size,
+    pub(crate) sinks: Sinks,
+    pub(crate) stable: (String, M),
+    pub(crate) clock: C,
+}
+
+/// Sinks, which have no `Debug` of their own.
+#[derive(Default)]
+pub(crate) struct Sinks(pub(crate) Vec<Arc<dyn MetricsSink>>);
+
+impl std::fmt::Debug for Sinks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|sink| sink.name())).finish()
+    }
+}
+
+impl RouterBuilder {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            scheme: None,
+            key: None,
+            segments: Vec::new(),
+            deadline: None,
+            fallback: Fallback::default(),
+            trip: None,
+            split: Split::default(),
+            size: Size::default(),
+            sinks: Sinks::default(),
+            stable: (String::new(), NoModel),
+            clock: StdClock::new(),
+        }
+    }
+}
+
+impl<C> RouterBuilder<NoModel, C> {
+    /// The model that serves today, and its name.
+    pub fn stable<M>(self, name: &str, model: M) -> RouterBuilder<M, C> {
+        let Self { name: router, scheme, key, segments, deadline, fallback, .. } = self;
+        let Self { trip, split, size, sinks, clock, .. } = self;
+        let stable = (name.to_owned(), model);
+        RouterBuilder {
+            name: router,
+            scheme,
+            key,
+            segments,
+            deadline,
+            fallback,
+            trip,
+            split,
+            size,
+            sinks,
+            stable,
+            clock,
+        }
+    }
+}
+
+impl<M, C> RouterBuilder<M, C> {
+    /// The salt that makes this router's assignments independent of any other's. By default its
+    /// name. Store it: who changes it moves every subject.
+    pub fn salt(mut self, salt: &str) -> Self {
+        self.scheme = Some(Scheme::new(salt));
+        self
+    }
+
+    /// The scheme of assignment, as it was stored.
+    pub fn scheme(mut self, scheme: Scheme) -> Self {
+        self.scheme = Some(scheme);
+        self
+    }
+
+    /// A secret key for assignment, where users may choose their ids and must not choose their
+    /// arm by it. Every replica needs the same.
+    pub fn assignment_key(mut self, key: SipKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The segments that are told apart, at most 254. Undeclared ones share one place.
+    pub fn segments<S: AsRef<str>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.segments = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Answers that take longer count as timed out. The caller still gets them: cutting a call
+    /// short is the host's to do, with the timer it has, by dropping the future. By default none.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Whom a caller hears when the candidate fails. By default the baseline when it panicked.
+    pub fn fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    /// Rolls back by itself, on the request path, when the candidate panicked so often under one
+    /// split. By default it does not: a pilot decides. At least 1.
+    pub fn trip_after_panics(mut self, panics: u32) -> Self {
+        self.trip = Some(panics.max(1));
+        self
+    }
+
+    /// The split to begin with, after a restart. By default everybody is on the baseline.
+    pub fn split(mut self, split: Split) -> Self {
+        self.split = split;
+        self
+    }
+
+    /// The epoch to begin with, after a restart, so that tickets of before are known as such.
+    pub fn epoch(mut self, epoch: Epoch) -> Self {
+        self.split.epoch = epoch;
+        self
+    }
+
+    /// How much is remembered between two drains.
+    pub fn size(mut self, size: Size) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// Also tells this sink what was seen.
+    pub fn sink(mut self, sink: impl MetricsSink + 'static) -> Self {
+        self.sinks.0.push(Arc::new(sink));
+        self
+    }
+
+    /// Takes the time from this clock.
+    pub fn clock<D: Clock>(self, clock: D) -> RouterBuilder<M, D> {
+        let Self { name, scheme, key, segments, deadline, fallback, .. } = self;
+        let Self { trip, split, size, sinks, stable, .. } = self;
+        RouterBuilder {
+            name,
+            scheme,
+            key,
+            segments,
+            deadline,
+            fallback,
+            trip,
+            split,
+            size,
+            sinks,
+            stable,
+            clock,
+        }
+    }
+}
+
+impl<M, C: Clock> RouterBuilder<M, C> {
+    /// The router.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when a name cannot be used, segments are too many or declared twice, or the
+    /// deadline is zero.
+    pub fn build(self) -> Result<Router<M, C>, BuildError> {
+        let named =
+            |of, name: &str| Name::new(name).map_err(|error| BuildError::Name { of, error });
+        let name = named("router", &self.name)?;
+        let stable = named("model", &self.stable.0)?;
+        if self.segments.len() > Segment::MAX_DECLARED {
+            return Err(BuildError::TooManySegments { count: self.segments.len() });
+        }
+        let mut segments: Vec<Name> = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
+            let name = named("segment", segment)?;
+            if segments.contains(&name) {
+                return Err(BuildError::DuplicateSegment { name });
+            }
+            segments.push(name);
+        }
+        if self.deadline == Some(Duration::ZERO) {
+            return Err(BuildError::ZeroDeadline);
+        }
+        Ok(Router::assemble(self, name, stable, segments))
+    }
+}

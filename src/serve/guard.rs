@@ -1,0 +1,137 @@
+//! A call under way.
+
+use crate::clock::{Clock, Moment};
+use crate::ids::{Arm, Epoch, Segment};
+use crate::model::Call;
+use crate::observe::record::{Draw, Observation, SubjectTag};
+use crate::outcome::{Outcome, Status};
+use crate::serve::router::Inner;
+use crate::serve::slots::Held;
+use crate::serve::ticket::{Served, Ticket};
+
+/// A call that was begun: it knows which model to ask and counts how that ended.
+///
+/// The primitive below `predict`, for servers that call models in their own way: batched,
+/// streamed, over a wire. Every guard counts exactly once: as it is [finished](Guard::finish), or
+/// as cancelled when it is dropped.
+///
+/// ```
+/// use pilotage::outcome::Outcome;
+/// use pilotage::serve::request::Request;
+/// use pilotage::serve::router::Router;
+///
+/// // A "model" may be anything; here it is an address that a proxy forwards to.
+/// let router = Router::builder("proxy").stable("blue", "http://blue:8080").build()?;
+///
+/// let guard = router.begin(&Request::of("user-42"));
+/// let _address: &str = guard.model();
+/// // … forward the request there …
+/// let ticket = guard.finish(Outcome::ok());
+/// # let _ = ticket;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a guard that is dropped counts the call as cancelled"]
+pub struct Guard<'r, M, C: Clock> {
+    pub(crate) inner: &'r Inner<M, C>,
+    pub(crate) held: Held<M>,
+    pub(crate) begun: Begun,
+    pub(crate) open: bool,
+}
+
+/// What is known when a call begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub arm: Arm,
+    pub epoch: Epoch,
+    pub segment: Segment,
+    pub subject: Option<SubjectTag>,
+    pub draw: Draw,
+    pub nonce: u32,
+    pub at: Moment,
+}
+
+impl<M, C: Clock> Guard<'_, M, C> {
+    /// The model to ask.
+    #[inline]
+    #[must_use]
+    pub fn model(&self) -> &M {
+        self.held.model()
+    }
+
+    /// Which arm the call was assigned to.
+    #[inline]
+    #[must_use]
+    pub const fn arm(&self) -> Arm {
+        self.begun.arm
+    }
+
+    /// Under which split.
+    #[inline]
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.begun.epoch
+    }
+
+    /// What to tell the model of the call.
+    #[inline]
+    #[must_use]
+    pub fn call(&self) -> Call {
+        Call { deadline: self.inner.deadline(), ..Call::serving(self.begun.arm) }
+    }
+
+    /// The ticket of this call, for a stream whose header goes out before its end.
+    #[inline]
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let Begun { arm, epoch, segment, subject, draw, nonce, at } = self.begun;
+        let router = self.inner.tag();
+        Ticket::of(&Served { epoch, arm, draw, router, segment, subject, at, nonce })
+    }
+
+    /// Counts the call as ended and gives the ticket for a later truth. An answer that took longer
+    /// than the router's deadline counts as timed out, though the caller may still use it.
+    #[inline]
+    #[expect(clippy::must_use_candidate, reason = "not every call has a later truth")]
+    pub fn finish(mut self, outcome: Outcome) -> Ticket {
+        self.end(outcome, false);
+        self.ticket()
+    }
+
+    /// Counts the call as failed and answered by the baseline.
+    pub(crate) fn finish_elsewhere(mut self, status: Status) -> Ticket {
+        let mut outcome = Outcome::ok();
+        outcome.status = status;
+        self.end(outcome, true);
+        self.ticket()
+    }
+
+    #[inline]
+    fn end(&mut self, mut outcome: Outcome, fell_back: bool) {
+        self.open = false;
+        let nanos = self.inner.now().as_nanos().saturating_sub(self.begun.at.as_nanos());
+        if outcome.status == Status::Ok && nanos > self.inner.deadline_nanos() {
+            outcome.status = Status::Timeout;
+        }
+        let mut seen = Observation::new(self.begun.arm, self.begun.epoch, nanos, outcome);
+        seen.segment = self.begun.segment;
+        seen.subject = self.begun.subject;
+        seen.draw = self.begun.draw;
+        seen.fell_back = fell_back;
+        self.inner.record(&seen);
+    }
+}
+
+impl<M, C: Clock> Drop for Guard<'_, M, C> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.open {
+            self.end(Outcome::cancelled(), false);
+        }
+    }
+}
+
+impl<M, C: Clock> std::fmt::Debug for Guard<'_, M, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,824 @@
+//! Answers requests: assign, call, record.
+//!
+//! A router holds a rollout's two models, reads the split once a request, and remembers what
+//! happened. It decides nothing: control moves the split and reads the counts. Whatever becomes of
+//! control, requests go on with the split as it was last.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::clock::{Clock, Moment, StdClock};
+use crate::ids::{Arm, Epoch, Name, NameError, Segment};
+use crate::model::{Call, Model, SyncModel};
+use crate::observe::record::{Draw, Observation, SubjectTag};
+use crate::observe::recorder::{Recorder, thread_index};
+use crate::observe::sink::MetricsSink;
+use crate::observe::snapshot::{ArmCounts, Snapshot};
+use crate::observe::window::Quantiles;
+use crate::outcome::{Outcome, Status};
+use crate::route::bucket::{Bucketing, Scheme, inside};
+use crate::route::switch::{Slot, Split, SplitWord};
+use crate::serve::builder::{Fallback, NoModel, RouterBuilder};
+use crate::serve::catch::{Payload, caught, caught_future, discard};
+use crate::serve::guard::{Begun, Guard};
+use crate::serve::late::Seen;
+use crate::serve::request::{Group, OverrideKey, Request, Subject};
+use crate::serve::slots::{Held, Slots, Taken};
+use crate::serve::ticket::Ticket;
+use crate::share::TrafficShare;
+
+/// Sends each request to the right model and remembers what happened. Clones share everything.
+///
+/// ```
+/// use pilotage::ids::Arm;
+/// use pilotage::model;
+/// use pilotage::outcome::Outcome;
+/// use pilotage::route::switch::TrafficSwitch;
+/// use pilotage::serve::request::Request;
+/// use pilotage::serve::router::Router;
+/// use pilotage::share::TrafficShare;
+/// use std::convert::Infallible;
+///
+/// let old: fn(&str) -> Result<usize, Infallible> = |text| Ok(text.len());
+/// let new: fn(&str) -> Result<usize, Infallible> = |text| Ok(text.chars().count());
+///
+/// let router = Router::builder("length").stable("bytes", model::sync(old)).build()?;
+/// router.deploy("chars", model::sync(new))?;
+///
+/// // Control would do this; here everybody goes to the candidate.
+/// router.switch().shift(&router.split().shifted(TrafficShare::ALL))?;
+///
+/// let answer = router.predict_sync(&Request::of("user-42"), "größe")?;
+/// assert_eq!((answer.output, answer.arm), (5, Arm::CANDIDATE));
+///
+/// // When the truth arrives:
+/// router.outcome(answer.ticket, Outcome::correct(true))?;
+/// assert_eq!(router.snapshot().arm(Arm::CANDIDATE).unwrap().correct, 1);
+///
+/// // A rollback is one store, from any thread, at any time.
+/// router.switch().roll_back();
+/// assert_eq!(router.predict_sync(&Request::of("user-42"), "größe")?.output, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Router<M, C: Clock = StdClock> {
+    inner: Arc<Inner<M, C>>,
+}
+
+/// What the clones of a router share.
+pub(crate) struct Inner<M, C: Clock> {
+    clock: C,
+    deadline_nanos: u64,
+    fallback: Fallback,
+    tag: u16,
+    bucketing: Bucketing,
+    word: Arc<SplitWord>,
+    slots: Slots<M>,
+    recorder: Recorder,
+    segments: Box<[Name]>,
+    name: Name,
+    scheme: Scheme,
+    /// Tells this router from every other of this process.
+    id: u64,
+    trip: Option<u32>,
+    /// Epoch 16 bits, panics of the candidate under it 48 bits.
+    panics: AtomicU64,
+    late: Mutex<Late>,
+    sinks: Vec<Arc<dyn MetricsSink>>,
+    sink_errors: AtomicU64,
+}
+
+#[derive(Default)]
+struct Late {
+    tickets: Seen,
+    units: Seen,
+}
+
+/// An answer, who gave it, and the ticket for a later truth.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Answer<O> {
+    /// What the model answered.
+    pub output: O,
+    /// Which arm the request was assigned to.
+    pub arm: Arm,
+    /// Whether that arm failed and the baseline answered in its stead.
+    pub fell_back: bool,
+    /// Joins a later truth to this request.
+    pub ticket: Ticket,
+}
+
+/// A model that cannot be deployed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// Its name cannot be used.
+    #[error("the model cannot be named so: {0}")]
+    Name(#[from] NameError),
+    /// Another model stands in the idle slot.
+    #[error("{there} stands in the idle slot; retire it first")]
+    Occupied {
+        /// Which.
+        there: Name,
+    },
+}
+
+/// What came of retiring the idle model.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Retired {
+    /// It is gone.
+    Gone(Name),
+    /// There was none.
+    Nothing,
+    /// So many calls still use it. It stays; ask again later.
+    StillDraining(u64),
+    /// The split still sends traffic to it. It stays; shift the traffic first.
+    StillServing(TrafficShare),
+}
+
+/// A truth that was not counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutcomeError {
+    /// The same ticket came before.
+    #[error("a truth for this ticket was counted before; each ticket counts once")]
+    Duplicate,
+    /// The ticket is not of this router, or no ticket at all.
+    #[error("the ticket is not of this router; post it where it was given out")]
+    Foreign,
+    /// The ticket names a split that was never in force.
+    #[error(
+        "the ticket is of epoch {}, which is not in force yet; start the router with its stored split after a restart",
+        epoch.number()
+    )]
+    FromTheFuture {
+        /// The ticket's epoch.
+        epoch: Epoch,
+    },
+}
+
+/// What a truth was counted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Counted {
+    /// For the split in force.
+    InForce,
+    /// For the totals only: its split is over, or its call was no evidence.
+    Past,
+    /// For nothing: this arm's answer about this unit was counted before under this split.
+    SameUnit,
+}
+
+impl Router<NoModel> {
+    /// Begins to build a router of this name, which is also its salt unless another is set.
+    pub fn builder(name: &str) -> RouterBuilder {
+        RouterBuilder::new(name)
+    }
+}
+
+impl<M, C: Clock> Router<M, C> {
+    pub(crate) fn assemble(
+        builder: RouterBuilder<M, C>,
+        name: Name,
+        stable: Name,
+        segments: Vec<Name>,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let scheme = builder.scheme.unwrap_or_else(|| Scheme::new(name.as_str()));
+        let bucketing = Bucketing::new(&scheme);
+        let bucketing = builder.key.map_or(bucketing, |key| bucketing.keyed(key));
+        let (size, split) = (builder.size, builder.split);
+        let recorder = Recorder::new(size, split.epoch, builder.clock.now());
+        let slots = Slots::new(size.shards);
+        // The slots are new, so there is room.
+        let _ = slots.put(split.primary, stable, Arc::new(builder.stable.1));
+        let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            inner: Arc::new(Inner {
+                clock: builder.clock,
+                deadline_nanos: builder.deadline.map_or(u64::MAX, nanos),
+                fallback: builder.fallback,
+                tag: (xxh3_64(scheme.salt().as_bytes()) >> 32) as u16 & 0x3ff,
+                bucketing,
+                word: Arc::new(SplitWord::new(split)),
+                slots,
+                recorder,
+                segments: segments.into(),
+                name,
+                scheme,
+                id: NEXT.fetch_add(1, Ordering::Relaxed),
+                trip: builder.trip,
+                panics: AtomicU64::new(0),
+                late: Mutex::default(),
+                sinks: builder.sinks.0,
+                sink_errors: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Begins a call: picks the arm, holds its model and starts the clock. Never waits or fails.
+    #[inline]
+    pub fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+        self.inner.begin(request)
+    }
+
+    /// Which arm a request would be served by now, without serving it. An anonymous request is
+    /// drawn anew each time.
+    #[must_use]
+    pub fn arm_of(&self, request: &Request<'_>) -> Arm {
+        self.inner.assign(request, self.inner.word.read()).arm
+    }
+
+    /// Counts a truth that arrived after its call had ended: whether the answer was right, a
+    /// score, marks. The outcome's status is ignored. Takes a short lock; not for the request
+    /// path.
+    ///
+    /// # Errors
+    ///
+    /// [`OutcomeError`] when the ticket was posted before (as long as it is among the last
+    /// 65,536), or is not of this router.
+    pub fn outcome(&self, ticket: Ticket, outcome: Outcome) -> Result<Counted, OutcomeError> {
+        self.inner.outcome(ticket, None, &outcome)
+    }
+
+    /// As [`Router::outcome`], where the truth is about a unit that may be asked about more than
+    /// once, such as a sample: each arm's answer about a unit counts once under one split, however
+    /// often it is replayed. `unit` is a hash of the unit's content or name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Router::outcome`].
+    pub fn outcome_of_unit(
+        &self,
+        ticket: Ticket,
+        unit: u64,
+        outcome: Outcome,
+    ) -> Result<Counted, OutcomeError> {
+        self.inner.outcome(ticket, Some(unit), &outcome)
+    }
+
+    /// Puts a model into the idle slot, where no traffic goes until the split says so. The model
+    /// is ready when this returns, so load and warm it before.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`] when the name cannot be used or another model stands there.
+    pub fn deploy(&self, name: &str, model: M) -> Result<(), DeployError> {
+        self.deploy_shared(name, Arc::new(model))
+    }
+
+    /// As [`Router::deploy`], with a model that is also used elsewhere, such as by a shadow lane.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Router::deploy`].
+    pub fn deploy_shared(&self, name: &str, model: Arc<M>) -> Result<(), DeployError> {
+        let idle = self.split().primary.other();
+        self.inner
+            .slots
+            .put(idle, Name::new(name)?, model)
+            .map_err(|there| DeployError::Occupied { there })
+    }
+
+    /// Takes the idle model out and drops it, here and not on a request's thread, unless traffic
+    /// goes to it or calls still use it.
+    #[must_use]
+    pub fn retire_idle(&self) -> Retired {
+        let split = self.split();
+        if split.candidate != TrafficShare::NONE {
+            return Retired::StillServing(split.candidate);
+        }
+        match self.inner.slots.take(split.primary.other()) {
+            Taken::Empty => Retired::Nothing,
+            Taken::InUse(calls) => Retired::StillDraining(calls),
+            Taken::Out(name, model) => {
+                drop(model);
+                Retired::Gone(name)
+            }
+        }
+    }
+
+    /// The switch of this router: the word that every request reads. Control shifts it; an
+    /// emergency stop may [`roll_back`](SplitWord::roll_back) it from anywhere.
+    #[must_use]
+    pub fn switch(&self) -> Arc<SplitWord> {
+        Arc::clone(&self.inner.word)
+    }
+
+    /// The split in force.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        self.inner.word.read()
+    }
+
+    /// The name of the model that serves as `arm` now.
+    #[must_use]
+    pub fn model_name(&self, arm: Arm) -> Option<Name> {
+        self.inner.slots.name(slot_of(arm, self.split())?)
+    }
+
+    /// The model that serves as `arm` now, to use elsewhere, such as in a shadow lane. While it is
+    /// kept, retiring it does not drop it.
+    #[must_use]
+    pub fn model(&self, arm: Arm) -> Option<Arc<M>> {
+        let slot = slot_of(arm, self.split())?;
+        Some(self.inner.slots.hold(thread_index(), slot)?.share())
+    }
+
+    /// The router's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.inner.name
+    }
+
+    /// How subjects are assigned, to be stored with the rollout.
+    #[must_use]
+    pub fn scheme(&self) -> &Scheme {
+        &self.inner.scheme
+    }
+
+    /// The number of a declared segment, [`Segment::OTHER`] for any other name.
+    #[must_use]
+    pub fn segment(&self, name: &str) -> Segment {
+        self.inner.segment_named(name)
+    }
+
+    /// The name of a declared segment.
+    #[must_use]
+    pub fn segment_name(&self, segment: Segment) -> Option<&Name> {
+        self.inner.segments.get(segment.index().checked_sub(1)?)
+    }
+
+    /// The clock this router reads.
+    #[must_use]
+    pub fn clock(&self) -> &C {
+        &self.inner.clock
+    }
+
+    /// Leave to force arms; see [`Request::force`].
+    #[must_use]
+    pub fn override_key(&self) -> OverrideKey {
+        OverrideKey { router: self.inner.id }
+    }
+
+    /// What was seen under the split in force, up to now. Not for the request path.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let epoch = self.split().epoch;
+        self.inner.recorder.snapshot(self.inner.now(), epoch)
+    }
+
+    /// Everything ever seen, arm by arm, over all splits and with the calls that are no evidence.
+    #[must_use]
+    pub fn totals(&self) -> Vec<ArmCounts> {
+        let epoch = self.split().epoch;
+        self.inner.recorder.totals(self.inner.now(), epoch)
+    }
+
+    /// Latency quantiles of the last five minutes under the split in force.
+    #[must_use]
+    pub fn recent(&self, arm: Arm) -> Option<Quantiles> {
+        self.inner.recorder.recent(arm)
+    }
+
+    /// Empties what requests have written into counts and tells the sinks which windows closed.
+    /// To be called every second or so, by a pilot's tick or a loop of yours, so that rings do not
+    /// fill; returns how many windows closed.
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
+    pub fn drain(&self) -> usize {
+        let epoch = self.split().epoch;
+        let windows = self.inner.recorder.drain(self.inner.now(), epoch);
+        for window in &windows {
+            for sink in &self.inner.sinks {
+                match caught(|| sink.window(window)) {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) => {}
+                    Err(payload) => discard(payload),
+                }
+                self.inner.sink_errors.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        windows.len()
+    }
+
+    /// How many windows a sink refused or panicked over.
+    #[must_use]
+    pub fn sink_errors(&self) -> u64 {
+        self.inner.sink_errors.load(Ordering::Relaxed)
+    }
+
+    /// Bytes on the heap that this router uses, at most, however much traffic there is; models
+    /// apart.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        // Two sets of two generations of fingerprints, at the load a hash set has at worst.
+        let late = 4 * crate::serve::late::REMEMBERED * 2 * (size_of::<u64>() + 1);
+        self.inner.recorder.memory_bytes() + late
+    }
+}
+
+impl<M: Model, C: Clock> Router<M, C> {
+    /// Answers a request: picks the arm, asks its model, records how that ended.
+    ///
+    /// Adds no allocation, lock or wait to the model's own. Dropping the future counts the call as
+    /// cancelled. A panic of the candidate is caught and the baseline asked instead, unless the
+    /// router's [`Fallback`] says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The model's own, never one of ours.
+    ///
+    /// # Panics
+    ///
+    /// With the model's own panic, where no other model may answer and the model has no
+    /// [`error_for_panic`](Model::error_for_panic). It is counted first.
+    pub async fn predict(
+        &self,
+        request: Request<'_>,
+        input: &M::Input,
+    ) -> Result<Answer<M::Output>, M::Error> {
+        let guard = self.inner.begin(&request);
+        let call = guard.call();
+        let ended = caught_future(|| guard.model().predict(input, &call)).await;
+        let failed = match guard.settle(ended) {
+            Settled::Done(result) => return result,
+            Settled::Failed(failed) => failed,
+        };
+        let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
+        let call = self.inner.call_of_stand_in();
+        let again = caught_future(|| held.model().predict(input, &call)).await;
+        failed.answered_by(held.model(), again)
+    }
+}
+
+impl<M: SyncModel, C: Clock> Router<M, C> {
+    /// As [`Router::predict`], for models that just compute: on this thread, without a future.
+    ///
+    /// # Errors
+    ///
+    /// The model's own, never one of ours.
+    ///
+    /// # Panics
+    ///
+    /// As [`Router::predict`].
+    pub fn predict_sync(
+        &self,
+        request: &Request<'_>,
+        input: &<M as SyncModel>::Input,
+    ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
+        let guard = self.inner.begin(request);
+        let call = guard.call();
+        let ended = caught(|| guard.model().predict_sync(input, &call));
+        let failed = match guard.settle(ended) {
+            Settled::Done(result) => return result,
+            Settled::Failed(failed) => failed,
+        };
+        let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
+        let call = self.inner.call_of_stand_in();
+        let again = caught(|| held.model().predict_sync(input, &call));
+        failed.answered_by(held.model(), again)
+    }
+}
+
+/// How a call stands after its model was asked.
+enum Settled<O, E> {
+    Done(Result<Answer<O>, E>),
+    Failed(Failed<E>),
+}
+
+/// A call of which the arm assigned has failed. It is recorded; nobody has answered yet.
+struct Failed<E> {
+    arm: Arm,
+    ticket: Ticket,
+    how: Failure<E>,
+    may_fall_back: bool,
+}
+
+enum Failure<E> {
+    Error(E),
+    /// With the error the model has for it, if any.
+    Panic(Payload, Option<E>),
+}
+
+impl<M: Model, C: Clock> Guard<'_, M, C> {
+    #[inline]
+    fn settle(
+        self,
+        ended: Result<Result<M::Output, M::Error>, Payload>,
+    ) -> Settled<M::Output, M::Error> {
+        let arm = self.arm();
+        match ended {
+            Ok(Ok(output)) => {
+                let ticket = self.finish(Outcome::ok());
+                Settled::Done(Ok(Answer { output, arm, fell_back: false, ticket }))
+            }
+            Ok(Err(error)) => self.settle_error(error),
+            Err(payload) => Settled::Failed(self.settle_panic(payload)),
+        }
+    }
+
+    #[cold]
+    fn settle_error(self, error: M::Error) -> Settled<M::Output, M::Error> {
+        let arm = self.arm();
+        let status = match caught(|| self.model().status_of(&error)) {
+            Ok(status) => status,
+            Err(payload) => {
+                discard(payload);
+                Status::Error
+            }
+        };
+        let blames_the_model = matches!(status, Status::Error | Status::Timeout | Status::Panicked);
+        if blames_the_model && arm != Arm::BASELINE && self.inner.fallback == Fallback::OnFailure {
+            let ticket = self.finish_elsewhere(status);
+            let how = Failure::Error(error);
+            return Settled::Failed(Failed { arm, ticket, how, may_fall_back: true });
+        }
+        let mut outcome = Outcome::ok();
+        outcome.status = status;
+        self.finish(outcome);
+        Settled::Done(Err(error))
+    }
+
+    #[cold]
+    fn settle_panic(self, payload: Payload) -> Failed<M::Error> {
+        let (arm, epoch) = (self.arm(), self.epoch());
+        let error = caught(|| self.model().error_for_panic()).unwrap_or_else(|again| {
+            discard(again);
+            None
+        });
+        let may_fall_back = arm != Arm::BASELINE && self.inner.fallback != Fallback::Never;
+        self.inner.note_panic(arm, epoch);
+        let ticket = if may_fall_back {
+            self.finish_elsewhere(Status::Panicked)
+        } else {
+            self.finish(Outcome::panicked())
+        };
+        Failed { arm, ticket, how: Failure::Panic(payload, error), may_fall_back }
+    }
+}
+
+impl<E> Failed<E> {
+    #[cold]
+    fn give_up<O>(self) -> Result<Answer<O>, E> {
+        match self.how {
+            Failure::Error(error) => Err(error),
+            Failure::Panic(payload, Some(error)) => {
+                discard(payload);
+                Err(error)
+            }
+            Failure::Panic(payload, None) => std::panic::resume_unwind(payload),
+        }
+    }
+
+    /// What the caller hears after the baseline was asked in the arm's stead.
+    #[cold]
+    fn answered_by<N>(
+        self,
+        baseline: &N,
+        again: Result<Result<N::Output, E>, Payload>,
+    ) -> Result<Answer<N::Output>, E>
+    where
+        N: Model<Error = E>,
+    {
+        match again {
+            Ok(Ok(output)) => {
+                let Self { arm, ticket, how, .. } = self;
+                if let Failure::Panic(payload, _) = how {
+                    discard(payload);
+                }
+                Ok(Answer { output, arm, fell_back: true, ticket })
+            }
+            Ok(Err(error)) => {
+                if let Failure::Panic(payload, _) = self.how {
+                    discard(payload);
+                }
+                Err(error)
+            }
+            Err(payload) => {
+                discard(payload);
+                let _ = baseline;
+                self.give_up()
+            }
+        }
+    }
+}
+
+/// Whom a request was assigned to, and why.
+struct Assigned {
+    arm: Arm,
+    subject: Option<SubjectTag>,
+    draw: Draw,
+}
+
+impl<M, C: Clock> Inner<M, C> {
+    #[inline]
+    fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+        let thread = thread_index();
+        let segment = match request.segment {
+            Group::None => Segment::NONE,
+            Group::Named(name) => self.segment_named(name),
+            Group::Numbered(segment) => self.segment_checked(segment),
+        };
+        loop {
+            let split = self.word.read();
+            let Assigned { mut arm, subject, mut draw } = self.assign(request, split);
+            let mut held = slot_of(arm, split).and_then(|slot| self.slots.hold(thread, slot));
+            if held.is_none() {
+                // There is no candidate, or it was retired a moment ago.
+                (arm, draw) = (Arm::BASELINE, Draw::Chosen);
+                held = self.slots.hold(thread, split.primary);
+            }
+            // Without a model the split we read is over: the slot it calls primary was retired,
+            // which takes a promotion before. The one in force has a model.
+            if let Some(held) = held {
+                let epoch = split.epoch;
+                let nonce = self.recorder.start(arm, epoch, draw);
+                let at = self.clock.now();
+                let begun = Begun { arm, epoch, segment, subject, draw, nonce, at };
+                return Guard { inner: self, held, begun, open: true };
+            }
+        }
+    }
+
+    #[inline]
+    fn assign(&self, request: &Request<'_>, split: Split) -> Assigned {
+        let (hash, subject, exposed) = match &request.subject {
+            Subject::Bytes(id) => self.hashes(id, split),
+            Subject::Number(number) => self.hashes(number.as_bytes(), split),
+            Subject::Unknown => {
+                let hash = draw();
+                let exposed = xxh3_64_with_seed(&hash.to_le_bytes(), self.id);
+                (hash, None, inside(exposed, split.exposure))
+            }
+        };
+        if let Some(forced) = request.forced {
+            if forced.router == self.id {
+                return Assigned { arm: forced.arm, subject, draw: Draw::Chosen };
+            }
+        }
+        if !exposed {
+            return Assigned { arm: Arm::BASELINE, subject, draw: Draw::Chosen };
+        }
+        let arm = if inside(hash, split.candidate) { Arm::CANDIDATE } else { Arm::BASELINE };
+        Assigned { arm, subject, draw: Draw::Random }
+    }
+
+    #[inline]
+    fn hashes(&self, id: &[u8], split: Split) -> (u64, Option<SubjectTag>, bool) {
+        let hash = self.bucketing.arm_hash(id);
+        let exposed = split.exposure == TrafficShare::ALL
+            || inside(self.bucketing.exposure_hash(id), split.exposure);
+        (hash, Some(SubjectTag::of(hash)), exposed)
+    }
+
+    fn segment_named(&self, name: &str) -> Segment {
+        let at = self.segments.iter().position(|declared| declared.as_str() == name);
+        at.map_or(Segment::OTHER, |at| Segment::new(at as u8 + 1))
+    }
+
+    fn segment_checked(&self, segment: Segment) -> Segment {
+        if segment.index() <= self.segments.len() { segment } else { Segment::OTHER }
+    }
+
+    /// The baseline, to answer in the stead of an arm that failed.
+    #[cold]
+    fn stand_in<E>(&self, failed: &Failed<E>) -> Option<Held<M>> {
+        if !failed.may_fall_back {
+            return None;
+        }
+        self.slots.hold(thread_index(), self.word.read().primary)
+    }
+
+    fn call_of_stand_in(&self) -> Call {
+        Call { deadline: self.deadline(), ..Call::serving(Arm::BASELINE) }
+    }
+
+    /// Counts a panic of the candidate and rolls back at the limit.
+    fn note_panic(&self, arm: Arm, epoch: Epoch) {
+        let Some(limit) = self.trip else { return };
+        if arm == Arm::BASELINE {
+            return;
+        }
+        let label = u64::from(epoch.number()) << 48;
+        let counted = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let same = word >> 48 == u64::from(epoch.number());
+            Some(label | if same { (word & (u64::MAX >> 16)) + 1 } else { 1 })
+        });
+        let word = counted.unwrap_or_else(|word| word);
+        let before =
+            if word >> 48 == u64::from(epoch.number()) { word & (u64::MAX >> 16) } else { 0 };
+        if before + 1 >= u64::from(limit) && self.word.read().epoch == epoch {
+            self.word.roll_back();
+        }
+    }
+
+    fn outcome(
+        &self,
+        ticket: Ticket,
+        unit: Option<u64>,
+        outcome: &Outcome,
+    ) -> Result<Counted, OutcomeError> {
+        let served = ticket.served();
+        let known_segment = self.segment_checked(served.segment) == served.segment;
+        if served.router != self.tag || served.arm.index() > 1 || !known_segment {
+            return Err(OutcomeError::Foreign);
+        }
+        let in_force = self.word.read().epoch;
+        let ahead = served.epoch.number().wrapping_sub(in_force.number());
+        if (1..1 << 15).contains(&ahead) {
+            return Err(OutcomeError::FromTheFuture { epoch: served.epoch });
+        }
+        {
+            let mut late = self.late.lock();
+            if !late.tickets.first(xxh3_64(&ticket.to_bytes())) {
+                return Err(OutcomeError::Duplicate);
+            }
+            if let Some(unit) = unit {
+                let about =
+                    [u64::from(served.epoch.number()) << 8 | served.arm.index() as u64, unit];
+                let about = about.map(u64::to_le_bytes);
+                if !late.units.first(xxh3_64(about.as_flattened())) {
+                    return Ok(Counted::SameUnit);
+                }
+            }
+        }
+        // A call that was no evidence gives none later: the ticket knows.
+        let mut of = Observation::new(served.arm, served.epoch, 0, *outcome);
+        of.segment = served.segment;
+        of.draw = served.draw;
+        let counts = self.recorder.truth(self.now(), in_force, &of);
+        Ok(if counts { Counted::InForce } else { Counted::Past })
+    }
+
+    #[inline]
+    pub(crate) fn record(&self, seen: &Observation) {
+        self.recorder.record(seen);
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    #[inline]
+    pub(crate) const fn deadline_nanos(&self) -> u64 {
+        self.deadline_nanos
+    }
+
+    #[inline]
+    pub(crate) const fn deadline(&self) -> Option<Duration> {
+        match self.deadline_nanos {
+            u64::MAX => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn tag(&self) -> u16 {
+        self.tag
+    }
+}
+
+/// Where `arm` stands under `split`.
+#[inline]
+fn slot_of(arm: Arm, split: Split) -> Option<Slot> {
+    match arm {
+        Arm::BASELINE => Some(split.primary),
+        Arm::CANDIDATE => Some(split.primary.other()),
+        _ => None,
+    }
+}
+
+/// A fresh number for a request of nobody known: each thread walks a sequence of its own, mixed
+/// well. Chance enough for a split of traffic, and none of it is secret.
+fn draw() -> u64 {
+    use std::cell::Cell;
+    thread_local! {
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+    let step = STATE.with(|state| {
+        state.set(state.get().wrapping_add(1));
+        state.get()
+    });
+    xxh3_64_with_seed(&step.to_le_bytes(), thread_index() as u64)
+}
+
+impl<M, C: Clock> Clone for Router<M, C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<M, C: Clock> std::fmt::Debug for Router<M, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router")
+            .field("name", &self.inner.name)
+            .field("split", &self.split())
+            .finish_non_exhaustive()
+    }
+}

@@ -209,10 +209,15 @@ impl RateEvidence {
             return;
         }
         let loudest = weighed.loudest.pooled();
-        let rate = loudest.focus as f64 / (loudest.focus_exposed as f64).max(1.0);
+        // What was seen lately decides too whether anybody minds the rate: after healthy hours the
+        // average over the stage stays below the floor long after the candidate has turned bad.
+        let above_floor = |cell: &Cell| {
+            cell.focus as f64 > guardrail.floor * (cell.focus_exposed as f64).max(1.0)
+                && cell.focus >= guardrail.min_events
+        };
         let harm = reading.ln_e >= reading.threshold
             && loudest.focus >= guardrail.min_events
-            && rate > guardrail.floor
+            && (above_floor(&loudest) || above_floor(&self.log.lately().pooled()))
             && reading.loudest.is_some_and(|ratio| ratio > guardrail.gate());
         reading.finding = if harm {
             Finding::Harm

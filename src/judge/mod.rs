@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod guardrail;
 pub mod latency;
 pub mod paired;
+pub mod reference;
 pub mod score;
 pub mod stage;
 pub mod verdict;

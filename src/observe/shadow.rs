@@ -90,6 +90,25 @@ impl ShadowCounts {
         (self.pairs > 0).then(|| self.matches as f64 / self.pairs as f64)
     }
 
+    /// Adds all of `other`, for example a later batch.
+    pub fn merge(&mut self, other: &Self) {
+        let add = |mine: &mut u64, theirs: u64| *mine = mine.saturating_add(theirs);
+        add(&mut self.sampled, other.sampled);
+        add(&mut self.run, other.run);
+        add(&mut self.shed, other.shed);
+        add(&mut self.skipped, other.skipped);
+        self.baseline.merge(&other.baseline);
+        self.candidate.merge(&other.candidate);
+        add(&mut self.pairs, other.pairs);
+        add(&mut self.matches, other.matches);
+        add(&mut self.uncomparable, other.uncomparable);
+        self.similarity.merge(&other.similarity);
+        add(&mut self.truth.both_right, other.truth.both_right);
+        add(&mut self.truth.only_baseline, other.truth.only_baseline);
+        add(&mut self.truth.only_candidate, other.truth.only_candidate);
+        add(&mut self.truth.both_wrong, other.truth.both_wrong);
+    }
+
     /// What came since `earlier`, an older copy of these counts.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -1,3 +1,8 @@
 //! The strategies, each a pure machine named for what it decides. They never import each other.
 
+pub mod baseline;
 pub mod blue_green;
+pub mod canary;
+pub mod conclusion;
+pub mod full;
+pub mod shadow;

@@ -1,0 +1,39 @@
+//! What control sees of a router, whatever it serves.
+//!
+//! A [`Pilot`](crate::control::pilot::Pilot) holds a router through this trait, so that it has no
+//! type parameters and fits into any application state.
+
+use std::sync::Arc;
+
+use crate::clock::Moment;
+use crate::ids::Name;
+use crate::machine::Shadowing;
+use crate::observe::shadow::ShadowCounts;
+use crate::observe::snapshot::{ArmCounts, Snapshot};
+use crate::route::switch::{Split, SplitWord};
+
+/// The control plane's hold on the data plane.
+pub(crate) trait Plane: Send + Sync {
+    /// The present moment of the clock that times requests.
+    fn now(&self) -> Moment;
+    /// Folds what requests recorded into counts, and feeds the metrics sinks.
+    fn collect(&self);
+    /// The counts of the split in force.
+    fn snapshot(&self) -> Snapshot;
+    /// Counts of all splits since the router was built, by arm.
+    fn totals(&self) -> Vec<ArmCounts>;
+    /// The word every request reads.
+    fn word(&self) -> Arc<SplitWord>;
+    /// Begins or ends running the candidate on copies of requests.
+    fn shadow(&self, shadowing: Shadowing);
+    /// What the shadow saw so far; `None` where there is no lane.
+    fn shadow_counts(&self) -> Option<ShadowCounts>;
+    /// The baseline's name.
+    fn baseline(&self) -> Name;
+    /// The rollout's name.
+    fn name(&self) -> Name;
+    /// A copy of the split in force.
+    fn split(&self) -> Split {
+        self.word().read()
+    }
+}

@@ -1,0 +1,210 @@
+//! Everything there is to know of a rollout, as one value.
+
+use serde::Serialize;
+
+use crate::clock::Moment;
+use crate::control::dispatch::AlertCounts;
+use crate::ids::Name;
+use crate::judge::verdict::Reading;
+use crate::machine::Transition;
+use crate::observe::shadow::{PairedTruth, ShadowCounts};
+use crate::observe::snapshot::ArmCounts;
+use crate::outcome::Status as Ending;
+use crate::rollout::pipeline::{End, Rollout, State};
+use crate::route::switch::Split;
+use crate::share::TrafficShare;
+use crate::strategy::conclusion::Conclusion;
+
+/// A rollout at one moment.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The rollout's name.
+    pub rollout: Name,
+    /// The model that is the baseline now.
+    pub baseline: Name,
+    /// The model that is, or was, to be proved.
+    pub candidate: Name,
+    /// The stage it is in, or ended in.
+    pub stage: String,
+    /// That stage's number, from 1, and how many there are.
+    pub step: (usize, usize),
+    /// How it ended; `None` while it is under way.
+    pub end: Option<End>,
+    /// Why it stands where it stands, in one sentence.
+    pub reason: String,
+    /// What follows from the evidence now; `None` once it is over.
+    pub conclusion: Option<Conclusion>,
+    /// Why an operator paused it, if one did.
+    pub paused: Option<String>,
+    /// When the stage was entered, or the rollout ended.
+    pub since: Moment,
+    /// The present moment.
+    pub now: Moment,
+    /// The candidate's share in force.
+    pub share: TrafficShare,
+    /// Candidate samples of this stage so far, and how many it needs at least.
+    pub samples: (u64, u64),
+    /// Calls of both arms since the router was built.
+    pub arms: Vec<ArmStatus>,
+    /// Each guardrail's numbers.
+    pub guardrails: Vec<Reading>,
+    /// Evidence on quality in a shadow, as a sentence.
+    pub quality: Option<String>,
+    /// Evidence on agreement in a shadow, as a sentence.
+    pub agreement: Option<String>,
+    /// What the shadow saw.
+    pub shadow: Option<ShadowStatus>,
+    /// Every transition so far, oldest first.
+    pub history: Vec<Transition>,
+    /// What became of the alerts.
+    pub alerts: AlertCounts,
+    /// How often the pilot looked.
+    pub ticks: u64,
+}
+
+/// One arm's calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ArmStatus {
+    /// Calls begun.
+    pub started: u64,
+    /// Calls answered.
+    pub ok: u64,
+    /// Calls that returned an error.
+    pub error: u64,
+    /// Calls that were too slow.
+    pub timeout: u64,
+    /// Calls whose caller went away.
+    pub cancelled: u64,
+    /// Calls that panicked.
+    pub panicked: u64,
+    /// Calls under way.
+    pub in_flight: u64,
+    /// Errors and panics among judged calls; `None` without calls.
+    pub error_rate: Option<f64>,
+    /// Median latency of answers, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// 95th percentile, in milliseconds.
+    pub p95_ms: Option<f64>,
+    /// 99th percentile, in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// Answers known to be right.
+    pub correct: u64,
+    /// Answers known to be wrong.
+    pub wrong: u64,
+}
+
+/// What a shadow saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ShadowStatus {
+    /// Requests chosen by the sampling.
+    pub sampled: u64,
+    /// Shadow calls that ran.
+    pub run: u64,
+    /// Shadow calls that found the queue full.
+    pub shed: u64,
+    /// Shadow calls not made: too large, or not allowed.
+    pub skipped: u64,
+    /// Requests both models answered.
+    pub pairs: u64,
+    /// Of those, how many agreed; `None` without pairs.
+    pub agreement: Option<f64>,
+    /// Which of the two was right, where the truth is known.
+    pub truth: PairedTruth,
+    /// How much lower the candidate's accuracy is; `None` without truths.
+    pub loss: Option<f64>,
+    /// The baseline's calls on the shadowed requests.
+    pub baseline: ArmStatus,
+    /// The candidate's calls on the same requests.
+    pub candidate: ArmStatus,
+}
+
+impl From<&ArmCounts> for ArmStatus {
+    fn from(counts: &ArmCounts) -> Self {
+        let judged = counts.judged();
+        let millis = |q| counts.latency.quantile(q).map(|nanos| nanos as f64 / 1e6);
+        Self {
+            started: counts.started,
+            ok: counts.of(Ending::Ok),
+            error: counts.of(Ending::Error),
+            timeout: counts.of(Ending::Timeout),
+            cancelled: counts.of(Ending::Cancelled),
+            panicked: counts.of(Ending::Panicked),
+            in_flight: counts.in_flight(),
+            error_rate: (judged > 0).then(|| counts.failures() as f64 / judged as f64),
+            p50_ms: millis(0.5),
+            p95_ms: millis(0.95),
+            p99_ms: millis(0.99),
+            correct: counts.correct,
+            wrong: counts.wrong,
+        }
+    }
+}
+
+impl From<&ShadowCounts> for ShadowStatus {
+    fn from(counts: &ShadowCounts) -> Self {
+        Self {
+            sampled: counts.sampled,
+            run: counts.run,
+            shed: counts.shed,
+            skipped: counts.skipped,
+            pairs: counts.pairs,
+            agreement: counts.agreement(),
+            truth: counts.truth,
+            loss: counts.truth.loss(),
+            baseline: (&counts.baseline).into(),
+            candidate: (&counts.candidate).into(),
+        }
+    }
+}
+
+impl Status {
+    /// What the machine knows; the pilot adds the rest.
+    pub(crate) fn of(rollout: &Rollout, now: Moment, split: Split, totals: &[ArmCounts]) -> Self {
+        let stages = rollout.plan().stages();
+        let trial = rollout.trial();
+        let shadow = trial.and_then(|trial| trial.shadow());
+        let (stage, at, end, since, paused, needed) = match rollout.state() {
+            State::Running(running) => {
+                let stage = &stages[running.stage];
+                let paused = running.paused.clone();
+                (stage.name.to_string(), running.stage, None, running.entered, paused, stage.min_samples)
+            }
+            State::Ended(ended) => {
+                let at = stages.iter().position(|stage| stage.name.as_str() == ended.stage);
+                (ended.stage.clone(), at.unwrap_or(0), Some(ended.end), ended.at, None, 0)
+            }
+        };
+        let conclusion = rollout.conclusion();
+        let reason = match (rollout.state(), &conclusion) {
+            (State::Ended(ended), _) => ended.reason.clone(),
+            (State::Running(_), Some(conclusion)) => conclusion.why.clone(),
+            (State::Running(_), None) => String::new(),
+        };
+        Self {
+            rollout: rollout.candidate().clone(),
+            baseline: rollout.candidate().clone(),
+            candidate: rollout.candidate().clone(),
+            stage,
+            step: (at + 1, stages.len()),
+            end,
+            reason,
+            conclusion,
+            paused,
+            since,
+            now,
+            share: split.candidate,
+            samples: (trial.map_or(0, |trial| trial.samples()), needed),
+            arms: totals.iter().map(Into::into).collect(),
+            guardrails: rollout.readings(),
+            quality: shadow.and_then(|shadow| shadow.quality()).map(ToString::to_string),
+            agreement: shadow.and_then(|shadow| shadow.agreement()).map(ToString::to_string),
+            shadow: None,
+            history: Vec::new(),
+            alerts: AlertCounts::default(),
+            ticks: 0,
+        }
+    }
+}

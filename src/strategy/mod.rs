@@ -4,5 +4,6 @@ pub mod baseline;
 pub mod blue_green;
 pub mod canary;
 pub mod conclusion;
+pub mod flag;
 pub mod full;
 pub mod shadow;

@@ -1,3 +1,16 @@
 //! Feeds the machines from the world and carries out what they say.
+//!
+//! A [`Pilot`] takes one candidate through a plan; a [`driver::Driver`] is a thread that ticks it;
+//! [`blue_green::BlueGreen`] is for who wants two warm models and a switch, and nothing else.
+//! Here, and nowhere below, there are threads, and calls into a user's switches and alerters.
 
+pub mod blue_green;
 pub mod dispatch;
+pub mod driver;
+pub mod pilot;
+pub mod plane;
+pub mod start;
+pub mod status;
+
+pub use driver::Driver;
+pub use pilot::Pilot;

@@ -37,3 +37,23 @@ pub(crate) trait Plane: Send + Sync {
         self.word().read()
     }
 }
+
+/// A shadow lane, as a pilot holds it.
+pub trait ShadowHandle: Send + Sync {
+    /// Begins or ends running the candidate on copies of requests. Called by a pilot's tick; must
+    /// not wait for shadow calls under way.
+    fn shadow(&self, shadowing: Shadowing);
+
+    /// Everything counted so far. Called by a pilot's tick.
+    fn counts(&self) -> ShadowCounts;
+}
+
+impl<S: ShadowHandle + ?Sized> ShadowHandle for Arc<S> {
+    fn shadow(&self, shadowing: Shadowing) {
+        (**self).shadow(shadowing);
+    }
+
+    fn counts(&self) -> ShadowCounts {
+        (**self).counts()
+    }
+}

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::clock::Moment;
 use crate::control::dispatch::AlertCounts;
 use crate::ids::Name;
+use crate::judge::paired::{Agreement, PairedQuality, PairedReading};
 use crate::judge::verdict::Reading;
 use crate::machine::Transition;
 use crate::observe::shadow::{PairedTruth, ShadowCounts};
@@ -49,10 +50,10 @@ pub struct Status {
     pub arms: Vec<ArmStatus>,
     /// Each guardrail's numbers.
     pub guardrails: Vec<Reading>,
-    /// Evidence on quality in a shadow, as a sentence.
-    pub quality: Option<String>,
-    /// Evidence on agreement in a shadow, as a sentence.
-    pub agreement: Option<String>,
+    /// The evidence on quality in a shadow.
+    pub quality: Option<PairedReading>,
+    /// The evidence on agreement in a shadow.
+    pub agreement: Option<PairedReading>,
     /// What the shadow saw.
     pub shadow: Option<ShadowStatus>,
     /// Every transition so far, oldest first.
@@ -170,7 +171,14 @@ impl Status {
             State::Running(running) => {
                 let stage = &stages[running.stage];
                 let paused = running.paused.clone();
-                (stage.name.to_string(), running.stage, None, running.entered, paused, stage.min_samples)
+                (
+                    stage.name.to_string(),
+                    running.stage,
+                    None,
+                    running.entered,
+                    paused,
+                    stage.min_samples,
+                )
             }
             State::Ended(ended) => {
                 let at = stages.iter().position(|stage| stage.name.as_str() == ended.stage);
@@ -199,8 +207,8 @@ impl Status {
             samples: (trial.map_or(0, |trial| trial.samples()), needed),
             arms: totals.iter().map(Into::into).collect(),
             guardrails: rollout.readings(),
-            quality: shadow.and_then(|shadow| shadow.quality()).map(ToString::to_string),
-            agreement: shadow.and_then(|shadow| shadow.agreement()).map(ToString::to_string),
+            quality: shadow.and_then(|shadow| shadow.quality()).map(PairedQuality::reading),
+            agreement: shadow.and_then(|shadow| shadow.agreement()).map(Agreement::reading),
             shadow: None,
             history: Vec::new(),
             alerts: AlertCounts::default(),

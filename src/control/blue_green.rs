@@ -1,0 +1,234 @@
+//! Two warm models and a switch, and nothing else.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::alert::alert::{Alert, Severity};
+use crate::alert::alerter::Alerter;
+use crate::alert::policy::AlertPolicy;
+use crate::clock::Clock;
+use crate::control::dispatch::Dispatch;
+use crate::ids::{Arm, Name, NameError};
+use crate::machine::Effect;
+use crate::route::switch::{SwitchError, TrafficSwitch};
+use crate::serve::router::{DeployError, Retired, Router};
+use crate::share::TrafficShare;
+use crate::strategy::blue_green::{self, BlueGreenError, Standby};
+
+/// Two slots, both warm, one of them serving.
+///
+/// Requests go through the router as always; this holds the decisions. No statistics decide here:
+/// a person or a script does.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use pilotage::alert::alerter::StderrAlerter;
+/// use pilotage::control::blue_green::BlueGreen;
+/// use pilotage::ids::Arm;
+/// use pilotage::model::{self, Call, SyncModel};
+/// use pilotage::serve::request::Request;
+/// use pilotage::serve::router::Router;
+///
+/// let length = |by: fn(&str) -> usize| model::sync(move |text: &str| Ok::<_, String>(by(text)));
+/// let router = Router::builder("length").stable("bytes", length(|text| text.len())).build()?;
+/// let slots = BlueGreen::new(&router, Arc::new(StderrAlerter))?;
+///
+/// slots.deploy("characters", length(|text| text.chars().count()), |model| {
+///     let call = Call::serving(Arm::CANDIDATE);
+///     model.predict_sync("warm-up", &call).map(drop)
+/// })?;
+/// slots.switch()?;
+/// assert_eq!(router.predict_sync(&Request::of("user-1"), "größe")?.output, 5);
+/// slots.roll_back("it counts wrongly");
+/// assert_eq!(router.predict_sync(&Request::of("user-1"), "größe")?.output, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BlueGreen<M, C: Clock> {
+    router: Router<M, C>,
+    slots: Mutex<blue_green::BlueGreen>,
+    dispatch: Dispatch,
+}
+
+/// A step that was not taken. The split stays as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// It cannot be taken from here.
+    #[error(transparent)]
+    State(#[from] BlueGreenError),
+    /// The model's name cannot be used.
+    #[error("the model's name: {0}")]
+    Name(#[from] NameError),
+    /// The model could not be put into the standby slot.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The warm-up failed, so the model is not ready and was taken out again.
+    #[error("the warm-up of {name} failed ({reason}); it gets no traffic")]
+    WarmUp {
+        /// The model.
+        name: Name,
+        /// What the warm-up said.
+        reason: String,
+    },
+    /// The switch did not obey.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
+    /// The model is still used.
+    #[error("the standby model still has {calls} calls under way; try again when they have ended")]
+    Draining {
+        /// Calls under way.
+        calls: u64,
+    },
+}
+
+impl<M, C: Clock> BlueGreen<M, C> {
+    /// Takes over the slots of `router`, whose stable model serves everybody.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread for the alerts.
+    pub fn new(router: &Router<M, C>, alerter: Arc<dyn Alerter>) -> io::Result<Self> {
+        let serving = router.model_name(Arm::BASELINE).unwrap_or_else(|| router.name().clone());
+        Ok(Self {
+            router: router.clone(),
+            slots: Mutex::new(blue_green::BlueGreen::new(serving)),
+            dispatch: Dispatch::start(alerter, AlertPolicy::default())?,
+        })
+    }
+
+    /// Puts a model into the standby slot and warms it. It gets no traffic before `warm_up`
+    /// returned, and none if that fails. Runs on the caller's thread and may take as long as it
+    /// takes; requests and rollbacks go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]; the slot is empty then, or as it was.
+    pub fn deploy(
+        &self,
+        name: &str,
+        model: M,
+        warm_up: impl FnOnce(&M) -> Result<(), String>,
+    ) -> Result<(), StepError> {
+        let name = Name::new(name)?;
+        let now = self.router.clock().now();
+        self.slots.lock().deploy(now, name.clone())?;
+        if let Err(reason) = warm_up(&model) {
+            self.slots.lock().failed();
+            return Err(StepError::WarmUp { name, reason });
+        }
+        let _ = self.router.retire_idle();
+        if let Err(error) = self.router.deploy(name.as_str(), model) {
+            self.slots.lock().failed();
+            return Err(error.into());
+        }
+        self.slots.lock().ready()?;
+        Ok(())
+    }
+
+    /// Gives the standby model `share` of the traffic.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::State`] when it is not ready, [`StepError::Switch`] when somebody else changed
+    /// the split at the same moment.
+    pub fn shift(&self, share: TrafficShare) -> Result<(), StepError> {
+        let mut slots = self.slots.lock();
+        let before = slots.clone();
+        let effects = slots.shift(share)?;
+        self.carry_out(&effects).inspect_err(|_| *slots = before)
+    }
+
+    /// Gives the standby model all of the traffic.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlueGreen::shift`].
+    pub fn switch(&self) -> Result<(), StepError> {
+        self.shift(TrafficShare::ALL)
+    }
+
+    /// Everything back to the serving model: one atomic store before anything else, then the
+    /// alert. Always possible, and may be repeated.
+    pub fn roll_back(&self, reason: &str) {
+        let share = self.router.split().candidate;
+        self.router.switch().roll_back();
+        let mut slots = self.slots.lock();
+        let from = match slots.standby() {
+            Standby::Live { name, .. } => name.to_string(),
+            _ => "the standby model".to_owned(),
+        };
+        slots.roll_back();
+        let summary = format!("{} took {share} back from {from}: {reason}", slots.serving());
+        let (name, now) = (self.router.name().clone(), self.router.clock().now());
+        self.dispatch.send(Alert::new("rolled_back", Severity::Critical, name, now, summary));
+    }
+
+    /// The standby model, which has all of the traffic, becomes the serving one: labels and
+    /// traffic change in one store, so no request meets the wrong model in between. The old one
+    /// stands by, warm.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::State`] when it does not have all of the traffic.
+    pub fn promote(&self) -> Result<(), StepError> {
+        let mut slots = self.slots.lock();
+        let before = slots.clone();
+        let effects = slots.promote()?;
+        self.carry_out(&effects).inspect_err(|_| *slots = before)
+    }
+
+    /// Takes the standby model out and drops it, once its last call has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::State`] while it gets traffic, [`StepError::Draining`] while calls use it.
+    pub fn retire(&self) -> Result<(), StepError> {
+        let mut slots = self.slots.lock();
+        let mut after = slots.clone();
+        after.retire()?;
+        match self.router.retire_idle() {
+            Retired::StillDraining(calls) => Err(StepError::Draining { calls }),
+            Retired::StillServing(share) => {
+                let name = slots.serving().clone();
+                Err(BlueGreenError::Busy { name, share }.into())
+            }
+            Retired::Gone(_) | Retired::Nothing => {
+                *slots = after;
+                Ok(())
+            }
+        }
+    }
+
+    /// Which model serves and what stands by.
+    #[must_use]
+    pub fn state(&self) -> blue_green::BlueGreen {
+        self.slots.lock().clone()
+    }
+
+    /// The router that serves the requests.
+    #[must_use]
+    pub const fn router(&self) -> &Router<M, C> {
+        &self.router
+    }
+
+    fn carry_out(&self, effects: &[Effect]) -> Result<(), StepError> {
+        let word = self.router.switch();
+        for effect in effects {
+            match effect {
+                Effect::Shift(share) => word.shift(&word.read().shifted(*share))?,
+                Effect::Promote => word.shift(&word.read().promoted())?,
+                Effect::Shadow(_) | Effect::Alert(_) | Effect::Record(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M, C: Clock> std::fmt::Debug for BlueGreen<M, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlueGreen").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

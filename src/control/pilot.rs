@@ -120,10 +120,11 @@ impl Pilot {
     ///
     /// Call it every second or so, from any one thread. A tick that comes late advances at most
     /// one stage; one that comes twice changes nothing; one that comes while another runs returns
-    /// at once. Returns whether the rollout is still under way.
+    /// at once. Returns whether there is more to do: the rollout is under way, or it is over and a
+    /// switch has yet to be told.
     pub fn tick(&self) -> bool {
         let Some(_ticking) = self.shared.ticking.try_lock() else {
-            return !self.is_over();
+            return self.has_work();
         };
         let plane = &self.shared.plane;
         // Read before the orders: whoever stops traffic after this bumps the epoch, and what is
@@ -155,7 +156,7 @@ impl Pilot {
             _ => split,
         };
         self.carry_out(effects, split);
-        !self.is_over()
+        self.has_work()
     }
 
     /// Takes everything back to the baseline at once, and ends the rollout.
@@ -213,6 +214,11 @@ impl Pilot {
         let why = why.chars().filter(|c| !c.is_control()).take(MOST_REASON).collect();
         orders.push_back(Command { order, who, why });
         Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        let desk = self.shared.desk.lock();
+        matches!(desk.rollout.state(), State::Running(_)) || desk.owed.is_some()
     }
 
     /// Whether the rollout has ended.

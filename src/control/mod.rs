@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod driver;
 pub mod pilot;
 pub mod plane;
+pub mod pool;
 pub mod start;
 pub mod status;
 

@@ -25,7 +25,6 @@ pub const MAX_ARMS: usize = 8;
 
 /// How big a recorder is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
 pub struct Size {
     /// How many arms there are, 1 to [`MAX_ARMS`].
     pub arms: usize,

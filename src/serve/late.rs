@@ -17,9 +17,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Whether a fingerprint was noted.
+    pub(crate) fn has(&self, fingerprint: u64) -> bool {
+        self.new.contains(&fingerprint) || self.old.contains(&fingerprint)
+    }
+
     /// Notes a fingerprint; `false` when it was there.
     pub(crate) fn first(&mut self, fingerprint: u64) -> bool {
-        if self.new.contains(&fingerprint) || self.old.contains(&fingerprint) {
+        if self.has(fingerprint) {
             return false;
         }
         if self.new.len() == REMEMBERED {

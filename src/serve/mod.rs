@@ -4,9 +4,11 @@
 
 pub mod builder;
 mod catch;
+pub mod executor;
 pub mod guard;
 pub mod late;
 pub mod request;
 pub mod router;
+pub mod shadow_lane;
 mod slots;
 pub mod ticket;

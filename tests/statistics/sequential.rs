@@ -1,0 +1,149 @@
+//! The functions one may look at at any time, called by the names of the reference table.
+
+use pilotage::stats::adwin::{Adwin, AdwinSettings};
+use pilotage::stats::anytime::AnytimeInterval;
+use pilotage::stats::error::StatsError;
+use pilotage::stats::page_hinkley::{PageHinkley, PageHinkleySettings};
+use pilotage::stats::{betting, predmix};
+use serde_json::{Value, json};
+
+/// What `function` answers to `args`, or nothing if it is not one of this file's.
+pub fn run(function: &str, args: &Value) -> Option<Result<Value, StatsError>> {
+    let args = Args(args);
+    Some(match function {
+        "betting_cs" => betting::betting_cs(&args.list("x"), args.get("alpha")).map(interval),
+        "betting_martingale_hedged" => {
+            betting::betting_martingale_hedged(&args.list("x"), args.get("m"), args.get("alpha"))
+                .map(|log_e| json!({"e": number(log_e.exp())}))
+        }
+        "predmix_hoeffding_cs" => predmix::predmix_hoeffding_cs(
+            &args.list("x"),
+            args.get("alpha"),
+            args.get("truncation"),
+        )
+        .map(interval),
+        "predmix_empirical_bernstein_cs" => predmix::predmix_empirical_bernstein_cs(
+            &args.list("x"),
+            args.get("alpha"),
+            args.get("truncation"),
+        )
+        .map(interval),
+        "adwin" => adwin(&args),
+        "page_hinkley" => page_hinkley(&args),
+        _ => return None,
+    })
+}
+
+/// The arguments of a case. A missing one is a mistake of the table or of this file.
+struct Args<'a>(&'a Value);
+
+impl Args<'_> {
+    fn get(&self, name: &str) -> f64 {
+        float(&self.0[name])
+    }
+
+    fn list(&self, name: &str) -> Vec<f64> {
+        let list = self.0[name].as_array().unwrap_or_else(|| panic!("no list {name}: {}", self.0));
+        list.iter().map(float).collect()
+    }
+
+    fn lists(&self, name: &str) -> Vec<Vec<f64>> {
+        let list = self.0[name].as_array().unwrap_or_else(|| panic!("no list {name}: {}", self.0));
+        list.iter()
+            .map(|row| row.as_array().expect("a list of lists").iter().map(float).collect())
+            .collect()
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.0[name].as_bool().unwrap_or_else(|| panic!("no flag {name}: {}", self.0))
+    }
+}
+
+fn float(value: &Value) -> f64 {
+    match value.as_str() {
+        Some("NaN") => f64::NAN,
+        Some("Infinity") => f64::INFINITY,
+        Some("-Infinity") => f64::NEG_INFINITY,
+        _ => value.as_f64().unwrap_or_else(|| panic!("{value} is not a number")),
+    }
+}
+
+/// A number as the table writes it.
+fn number(value: f64) -> Value {
+    if value.is_finite() {
+        json!(value)
+    } else if value.is_nan() {
+        json!("NaN")
+    } else {
+        json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
+    }
+}
+
+fn interval(interval: AnytimeInterval) -> Value {
+    json!({"lo": number(interval.lo), "hi": number(interval.hi)})
+}
+
+/// The generated series of a case: a fixed generator, so the table need not hold the values.
+fn series(spec: &Value) -> Vec<f64> {
+    let mut state = spec["seed"].as_u64().expect("a seed");
+    let mut uniform = move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut values = Vec::new();
+    for segment in spec["segments"].as_array().expect("segments") {
+        let get = |name: &str| float(&segment[name]);
+        for _ in 0..segment["n"].as_u64().expect("a length") {
+            let u = uniform();
+            values.push(match segment["kind"].as_str() {
+                Some("bernoulli") => f64::from(u8::from(u < get("p"))),
+                Some("uniform") => get("lo") + (get("hi") - get("lo")) * u,
+                Some("exponential") => -get("mean") * (1.0 - u).ln(),
+                other => panic!("a segment of kind {other:?}"),
+            });
+        }
+    }
+    values
+}
+
+fn adwin(args: &Args) -> Result<Value, StatsError> {
+    let mut window = Adwin::new(AdwinSettings {
+        delta: args.get("delta"),
+        clock: args.get("clock") as u32,
+        max_buckets: args.get("max_buckets") as usize,
+        min_window_length: args.get("min_window_length") as u32,
+        grace_period: args.get("grace_period") as u32,
+    })?;
+    let values = series(&args.0["series"]);
+    let mut detections = Vec::new();
+    for (at, value) in values.iter().enumerate() {
+        if window.push(*value)? {
+            detections.push(at);
+        }
+    }
+    Ok(json!({
+        "detections": detections,
+        "final_width": window.width() as f64,
+        "mean_first3": values[..3.min(values.len())],
+    }))
+}
+
+fn page_hinkley(args: &Args) -> Result<Value, StatsError> {
+    let mut alarm = PageHinkley::new(PageHinkleySettings {
+        min_instances: args.get("min_instances") as u64,
+        delta: args.get("delta"),
+        threshold: args.get("threshold"),
+        alpha: args.get("alpha"),
+    })?;
+    let mut detections = Vec::new();
+    for (at, value) in series(&args.0["series"]).iter().enumerate() {
+        if alarm.push(*value)? {
+            detections.push(at);
+        }
+    }
+    Ok(json!({"detections": detections}))
+}

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
 use super::date::Date;
 use super::error::FlagError;
 use super::rule::{Rule, Serve};
 use super::spec::{FlagSpec, Holdout, Layer, Value};
 use super::usage::Counter;
 use crate::ids::Name;
+use crate::route::bucket::{hash_of, seed_of};
 use crate::share::TrafficShare;
 
 /// What stays the same while a flag's definition is replaced: its kill switch and its counters.
@@ -151,7 +150,7 @@ impl Compiled {
         let holdouts = spec.holdouts.iter().map(|name| {
             let holdout = declared.holdouts.iter().find(|holdout| holdout.name == *name);
             let holdout = holdout.ok_or_else(|| FlagError::undeclared(flag, "holdouts", name))?;
-            Ok((xxh3_64(holdout.salt.as_bytes()), holdout.share))
+            Ok((seed_of(&holdout.salt), holdout.share))
         });
         let layer = match &spec.layer {
             None => None,
@@ -168,13 +167,13 @@ impl Compiled {
                         "at most 1000000 parts per million",
                     ));
                 }
-                Some((xxh3_64(layer.salt.as_bytes()), from, to))
+                Some((seed_of(&layer.salt), from, to))
             }
         };
         if spec.ramp.is_some_and(|ramp| ramp.step == TrafficShare::NONE) {
             return Err(FlagError::range(flag, "ramp.step", 0, "more than nothing"));
         }
-        let seed = xxh3_64(spec.salt.as_bytes());
+        let seed = seed_of(&spec.salt);
         Ok(Self {
             state,
             off: variant("off", &spec.off)?,
@@ -182,7 +181,7 @@ impl Compiled {
             limit: spec.limit,
             share: spec.share,
             seed,
-            arm_seed: xxh3_64(spec.arm_salt.as_bytes()),
+            arm_seed: seed_of(&spec.arm_salt),
             arms: Arms::new(&spec, &variant)?,
             people: People::new(&spec, seed),
             segments: spec.segments.iter().map(|name| name.as_str().into()).collect(),
@@ -220,18 +219,6 @@ impl Compiled {
     pub(super) const fn is_gone(&self) -> bool {
         matches!(self.state, State::Gone)
     }
-}
-
-/// The bucketing of a subject: the same on every replica, platform and release.
-#[inline]
-pub(super) fn hash(subject: &[u8], seed: u64) -> u64 {
-    xxh3_64_with_seed(subject, seed)
-}
-
-/// The part per million a hash falls into.
-#[inline]
-pub(super) fn millionth(hash: u64) -> u32 {
-    ((u128::from(hash) * 1_000_000) >> 64) as u32
 }
 
 /// The split of exposed subjects.
@@ -303,7 +290,7 @@ struct Person {
 impl People {
     fn new(spec: &FlagSpec, seed: u64) -> Self {
         let person = |id: &String, denied| Person {
-            hash: hash(id.as_bytes(), seed),
+            hash: hash_of(id.as_bytes(), seed),
             id: id.as_bytes().into(),
             denied,
         };
@@ -480,7 +467,11 @@ mod tests {
                 500..1500 => Some(true),
                 _ => None,
             };
-            assert_eq!(people.denied(hash(name.as_bytes(), 7), name.as_bytes()), expected, "{id}");
+            assert_eq!(
+                people.denied(hash_of(name.as_bytes(), 7), name.as_bytes()),
+                expected,
+                "{id}"
+            );
         }
     }
 }

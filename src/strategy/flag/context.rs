@@ -1,5 +1,7 @@
 //! What is known about a request when a flag is asked.
 
+use crate::route::bucket::Decimal;
+
 /// What is known about a request: whom it is for, and what is true of it. Borrowed, and cheap to
 /// copy.
 ///
@@ -106,42 +108,20 @@ impl<'a> Context<'a> {
 impl Subject<'_> {
     /// The bytes that are hashed, with `scratch` for those that are not text already.
     #[inline]
-    pub(super) fn bytes<'b>(&'b self, scratch: &'b mut [u8; 20]) -> Option<&'b [u8]> {
-        match *self {
-            Self::Text(text) => Some(text.as_bytes()),
-            Self::Missing => None,
-            Self::Draw(random) => {
-                scratch[..8].copy_from_slice(&random.to_le_bytes());
-                Some(&scratch[..8])
-            }
-            Self::Unsigned(number) => Some(decimal(number, false, scratch)),
-            Self::Signed(number) => Some(decimal(number.unsigned_abs(), number < 0, scratch)),
-        }
+    pub(super) fn bytes<'b>(&'b self, scratch: &'b mut Option<Decimal>) -> Option<&'b [u8]> {
+        let decimal = match *self {
+            Self::Text(text) => return Some(text.as_bytes()),
+            Self::Missing => return None,
+            Self::Draw(number) | Self::Unsigned(number) => Decimal::of(number),
+            Self::Signed(number) => Decimal::of_signed(number),
+        };
+        Some(scratch.insert(decimal).as_bytes())
     }
 
     /// Whether a draw stands in for the subject.
     pub(super) const fn is_drawn(&self) -> bool {
         matches!(self, Self::Draw(_))
     }
-}
-
-/// The decimal text of a number, written from the end of `scratch`. `u64::MAX` has 20 digits, and
-/// `i64::MIN` 19 and a sign.
-fn decimal(mut number: u64, negative: bool, scratch: &mut [u8; 20]) -> &[u8] {
-    let mut at = scratch.len();
-    loop {
-        at -= 1;
-        scratch[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    if negative {
-        at -= 1;
-        scratch[at] = b'-';
-    }
-    &scratch[at..]
 }
 
 #[cfg(test)]
@@ -151,14 +131,14 @@ mod tests {
     #[test]
     fn numbers_are_hashed_as_their_decimal_text() {
         for number in [0, 1, 9, 10, 12_345, u64::MAX] {
-            let mut scratch = [0; 20];
+            let mut scratch = None;
             assert_eq!(
                 Subject::Unsigned(number).bytes(&mut scratch).unwrap(),
                 number.to_string().as_bytes()
             );
         }
         for number in [i64::MIN, -1, 0, 7, i64::MAX] {
-            let mut scratch = [0; 20];
+            let mut scratch = None;
             assert_eq!(
                 Subject::Signed(number).bytes(&mut scratch).unwrap(),
                 number.to_string().as_bytes()

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use serde::{Deserialize, Serialize};
 
-use super::compile::{Compiled, Served, State, hash, millionth};
+use super::compile::{Compiled, Served, State};
 use super::context::Context;
 use super::spec::Value;
 use super::table::Table;
 use super::usage::Answered;
+use crate::route::bucket::{hash_of, millionth};
 use crate::share::TrafficShare;
 
 /// Why a flag answered what it answered.
@@ -86,6 +87,30 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// One answer of a flag, in numbers. Small, and free to keep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Decision {
+    /// The place of the variant among [`FlagSpec::variants`](super::FlagSpec::variants) as they
+    /// were when the flag was asked.
+    pub variant: u8,
+    /// Whether that is another than the flag's off variant.
+    pub is_on: bool,
+    /// Why.
+    pub reason: Reason,
+    /// The version of the definition that answered.
+    pub version: u64,
+}
+
+impl Decision {
+    #[inline]
+    pub(super) fn of(flag: &Compiled, answer: Answer) -> Self {
+        let Answer { variant, reason } = answer;
+        Self { variant, is_on: variant != flag.off, reason, version: flag.spec.version }
     }
 }
 
@@ -199,9 +224,9 @@ pub(super) fn decide(table: &Table, flag: &Compiled, context: &Context<'_>) -> A
         }
     }
 
-    let mut scratch = [0; 20];
+    let mut scratch = None;
     let subject = context.subject.bytes(&mut scratch);
-    let hashed = subject.map(|subject| (subject, hash(subject, flag.seed)));
+    let hashed = subject.map(|subject| (subject, hash_of(subject, flag.seed)));
     let drawn = context.subject.is_drawn();
     if let (Some((subject, hash)), false, false) = (hashed, flag.people.is_empty(), drawn) {
         match flag.people.denied(hash, subject) {
@@ -212,7 +237,7 @@ pub(super) fn decide(table: &Table, flag: &Compiled, context: &Context<'_>) -> A
     }
     for (seed, share) in &flag.holdouts {
         match subject {
-            Some(subject) if millionth(hash(subject, *seed)) < share.ppm() => {
+            Some(subject) if millionth(hash_of(subject, *seed)) < share.ppm() => {
                 return off(Reason::HeldOut);
             }
             Some(_) => {}
@@ -221,7 +246,7 @@ pub(super) fn decide(table: &Table, flag: &Compiled, context: &Context<'_>) -> A
     }
     if let Some((seed, from, to)) = flag.layer {
         match subject {
-            Some(subject) if (from..to).contains(&millionth(hash(subject, seed))) => {}
+            Some(subject) if (from..to).contains(&millionth(hash_of(subject, seed))) => {}
             Some(_) => return off(Reason::OtherInLayer),
             None => return off(Reason::MissingSubject),
         }
@@ -287,7 +312,7 @@ impl Compiled {
     fn exposed(&self, subject: &[u8], reason: Reason) -> Answer {
         let variant = match self.arms.only() {
             Some(variant) => variant,
-            None => self.arms.pick(hash(subject, self.arm_seed)).unwrap_or(self.off),
+            None => self.arms.pick(hash_of(subject, self.arm_seed)).unwrap_or(self.off),
         };
         Answer { variant, reason }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::compile::Compiled;
 use super::context::Context;
 use super::error::FlagError;
-use super::evaluation::{Evaluation, ask};
+use super::evaluation::{Decision, Evaluation, ask};
 use super::set::{FlagSet, Leftover};
 use super::spec::{FlagSpec, Ramp};
 use super::usage::Usage;
@@ -40,9 +40,16 @@ impl FeatureFlag {
     #[inline]
     #[must_use]
     pub fn is_on(&self, context: &Context<'_>) -> bool {
-        let table = self.set.inner.table.load();
-        let flag = &table.flags[self.slot as usize];
-        ask(&table, flag, context).variant != flag.off
+        self.decide(context).is_on
+    }
+
+    /// The flag's answer in numbers, the quickest form. No lock, no allocation.
+    #[inline]
+    pub fn decide(&self, context: &Context<'_>) -> Decision {
+        self.set.inner.table.read(|table| {
+            let flag = &table.flags[self.slot as usize];
+            Decision::of(flag, ask(table, flag, context))
+        })
     }
 
     /// The flag's answer to this request: value, variant, reason. No lock, no allocation.

@@ -5,16 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::compile::Compiled;
 use super::context::Context;
 use super::date::Date;
 use super::edit::{Change, Draft};
 use super::error::FlagError;
-use super::evaluation::{Answer, Evaluation, Reason, ask};
+use super::evaluation::{Answer, Decision, Evaluation, Reason, ask};
 use super::handle::FeatureFlag;
 use super::lifecycle::Observed;
+use super::local::{Published, Retired};
 use super::spec::{Dial, FlagSpec, Holdout, Layer};
 use super::table::Table;
 use super::usage::{Answered, Counters, Usage};
@@ -31,7 +32,7 @@ pub struct FlagSet {
 }
 
 pub(super) struct Inner {
-    pub(super) table: ArcSwap<Table>,
+    pub(super) table: Published,
     pub(super) writer: Mutex<Writer>,
 }
 
@@ -42,6 +43,7 @@ pub(super) struct Writer {
     pub(super) today: Option<Date>,
     /// By slot.
     pub(super) observed: Vec<Observed>,
+    pub(super) retired: Retired,
 }
 
 /// A flag's name as a caller knows it, with the generation it was written for.
@@ -59,6 +61,15 @@ impl<'a> FlagKey<'a> {
     #[must_use]
     pub const fn generation(name: &'a str, generation: u32) -> Self {
         Self { name, generation }
+    }
+
+    #[inline]
+    fn ask(&self, table: &Table, flag: &Compiled, context: &Context<'_>) -> Answer {
+        if flag.spec.generation == self.generation {
+            return ask(table, flag, context);
+        }
+        flag.live.counter.count(Answered::Late);
+        Answer { variant: flag.off, reason: Reason::OtherGeneration }
     }
 }
 
@@ -204,8 +215,9 @@ impl FlagSetBuilder {
         let mut counters = Counters::new();
         let table = change.apply(&base, None, &mut counters)?;
         let observed = vec![Observed::default(); table.flags.len()];
-        let writer = Mutex::new(Writer { counters, today: None, observed });
-        Ok(FlagSet { inner: Arc::new(Inner { table: ArcSwap::from_pointee(table), writer }) })
+        let writer =
+            Mutex::new(Writer { counters, today: None, observed, retired: Retired::default() });
+        Ok(FlagSet { inner: Arc::new(Inner { table: Published::new(table), writer }) })
     }
 }
 
@@ -229,7 +241,21 @@ impl FlagSet {
     #[inline]
     #[must_use]
     pub fn is_on<'k>(&self, key: impl Into<FlagKey<'k>>, context: &Context<'_>) -> bool {
-        self.evaluate(key, context).is_some_and(|answer| answer.is_on())
+        self.decide(key, context).is_some_and(|decision| decision.is_on)
+    }
+
+    /// The flag's answer in numbers, or `None` when no flag has this name. The quickest form.
+    #[inline]
+    pub fn decide<'k>(
+        &self,
+        key: impl Into<FlagKey<'k>>,
+        context: &Context<'_>,
+    ) -> Option<Decision> {
+        let key = key.into();
+        self.inner.table.read(|table| {
+            let flag = &table.flags[table.slot(key.name)? as usize];
+            Some(Decision::of(flag, key.ask(table, flag, context)))
+        })
     }
 
     /// The flag's answer, or `None` when no flag has this name.
@@ -242,13 +268,7 @@ impl FlagSet {
         let key = key.into();
         let table = self.inner.table.load();
         let slot = table.slot(key.name)?;
-        let flag = &table.flags[slot as usize];
-        let answer = if flag.spec.generation == key.generation {
-            ask(&table, flag, context)
-        } else {
-            flag.live.counter.count(Answered::Late);
-            Answer { variant: flag.off, reason: Reason::OtherGeneration }
-        };
+        let answer = key.ask(&table, &table.flags[slot as usize], context);
         Some(Evaluation { table, slot, answer })
     }
 
@@ -462,7 +482,7 @@ impl FlagSet {
             })
             .count();
         writer.observed.resize(table.flags.len(), Observed::default());
-        self.inner.table.store(Arc::new(table));
+        self.inner.table.store(table, &mut writer.retired);
         Ok(moved)
     }
 }

@@ -224,7 +224,7 @@ impl FlagSet {
                 *seen = memory;
             }
         }
-        self.inner.table.store(Arc::new(table));
+        self.inner.table.store(table, &mut writer.retired);
         Ok(())
     }
 }

@@ -4,9 +4,14 @@
 
 pub mod adwin;
 pub mod anytime;
+pub mod asymptotic;
 pub mod betting;
 pub(crate) mod check;
+pub mod eprocess;
 pub(crate) mod eprocess_grid;
 pub mod error;
+pub mod mixture;
 pub mod page_hinkley;
 pub mod predmix;
+pub mod surprise;
+pub(crate) mod tails;

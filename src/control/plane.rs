@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::ids::Name;
 use crate::machine::Shadowing;
+use crate::model::Model;
 use crate::observe::shadow::ShadowCounts;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::route::switch::{Split, SplitWord};
+use crate::serve::shadow_lane::ShadowLane;
 
 /// The control plane's hold on the data plane.
 pub(crate) trait Plane: Send + Sync {
@@ -55,5 +57,23 @@ impl<S: ShadowHandle + ?Sized> ShadowHandle for Arc<S> {
 
     fn counts(&self) -> ShadowCounts {
         (**self).counts()
+    }
+}
+
+impl<M, C> ShadowHandle for ShadowLane<M, C>
+where
+    M: Model + 'static,
+    M::Input: Send,
+    C: Clock + 'static,
+{
+    fn shadow(&self, shadowing: Shadowing) {
+        match shadowing {
+            Shadowing::On => self.resume(),
+            Shadowing::Off => self.pause(),
+        }
+    }
+
+    fn counts(&self) -> ShadowCounts {
+        Self::counts(self) // the lane's own, of the same name
     }
 }

@@ -122,6 +122,8 @@ impl PilotBuilder {
     /// Where the candidate runs on copies of requests: a
     /// [`ShadowLane`](crate::serve::shadow_lane::ShadowLane) of the same router.
     pub fn shadow(mut self, lane: impl ShadowHandle + 'static) -> Self {
+        // Nothing runs in it before the plan says so.
+        lane.shadow(Shadowing::Off);
         self.shadow = Some(Arc::new(lane));
         self
     }

@@ -4,7 +4,7 @@ use pilotage::stats::adwin::{Adwin, AdwinSettings};
 use pilotage::stats::anytime::AnytimeInterval;
 use pilotage::stats::error::StatsError;
 use pilotage::stats::page_hinkley::{PageHinkley, PageHinkleySettings};
-use pilotage::stats::{betting, predmix};
+use pilotage::stats::{betting, eprocess, predmix, sample_ratio, surprise, two_stream};
 use serde_json::{Value, json};
 
 /// What `function` answers to `args`, or nothing if it is not one of this file's.
@@ -28,6 +28,44 @@ pub fn run(function: &str, args: &Value) -> Option<Result<Value, StatsError>> {
             args.get("truncation"),
         )
         .map(interval),
+        "bernoulli_kl" => surprise::surprise(args.get("p"), args.get("q"), 0.01).map(|found| {
+            json!({"kl": number(found.kl), "wald_bound_alpha_0_01": number(found.wald_bound)})
+        }),
+        "eprocess_binomial_one_sided_beta_mixture" => {
+            eprocess::eprocess_binomial_one_sided_beta_mixture(
+                args.get("successes"),
+                args.get("trials"),
+                args.get("q0"),
+            )
+            .map(evidence)
+        }
+        "eprocess_binomial_two_sided_beta_mixture" => {
+            eprocess::eprocess_binomial_two_sided_beta_mixture(
+                args.get("successes"),
+                args.get("trials"),
+                args.get("q0"),
+                args.get("a"),
+                args.get("b"),
+            )
+            .map(evidence)
+        }
+        "eprocess_rate_ratio_grid" => eprocess::eprocess_rate_ratio_grid(
+            args.get("canary_events"),
+            args.get("total_events"),
+            args.get("canary_share"),
+            args.get("null_ratio"),
+        )
+        .map(evidence),
+        "eprocess_two_proportions_plugin" => two_proportions(&args).map(evidence),
+        "sequential_srm_multinomial" => sample_ratio::sequential_srm_multinomial(
+            &args.list("weights"),
+            &args.lists("batches"),
+            args.get("k"),
+        )
+        .map(|(log_odds, p)| {
+            let log_odds: Vec<Value> = log_odds.into_iter().map(number).collect();
+            json!({"log_odds": log_odds, "p": number(p)})
+        }),
         "adwin" => adwin(&args),
         "page_hinkley" => page_hinkley(&args),
         _ => return None,
@@ -79,6 +117,10 @@ fn number(value: f64) -> Value {
     }
 }
 
+fn evidence(log_e: f64) -> Value {
+    json!({"log_e": number(log_e)})
+}
+
 fn interval(interval: AnytimeInterval) -> Value {
     json!({"lo": number(interval.lo), "hi": number(interval.hi)})
 }
@@ -108,6 +150,19 @@ fn series(spec: &Value) -> Vec<f64> {
         }
     }
     values
+}
+
+fn two_proportions(args: &Args) -> Result<f64, StatsError> {
+    // The crate takes outcomes as `bool`, so a value that is neither 0 nor 1 has no way in.
+    let outcomes = |name: &'static str| -> Result<Vec<bool>, StatsError> {
+        let outcome = |value: f64| match value {
+            1.0 => Ok(true),
+            0.0 => Ok(false),
+            _ => Err(StatsError::OutOfRange { name, value, expected: "0 or 1" }),
+        };
+        args.list(name).into_iter().map(outcome).collect()
+    };
+    two_stream::eprocess_two_proportions_plugin(&outcomes("a")?, &outcomes("b")?, args.get("gamma"))
 }
 
 fn adwin(args: &Args) -> Result<Value, StatsError> {

@@ -13,5 +13,7 @@ pub mod error;
 pub mod mixture;
 pub mod page_hinkley;
 pub mod predmix;
+pub mod sample_ratio;
 pub mod surprise;
 pub(crate) mod tails;
+pub mod two_stream;

@@ -2,7 +2,11 @@
 
 use pilotage::stats::adwin::{Adwin, AdwinSettings};
 use pilotage::stats::anytime::AnytimeInterval;
+use pilotage::stats::asymptotic::{
+    self, AnytimeDifference, EffectScale, RatioSums, Successes, Sums,
+};
 use pilotage::stats::error::StatsError;
+use pilotage::stats::mixture::{self, Sides, Tuning};
 use pilotage::stats::page_hinkley::{PageHinkley, PageHinkleySettings};
 use pilotage::stats::{betting, eprocess, predmix, sample_ratio, surprise, two_stream};
 use serde_json::{Value, json};
@@ -26,6 +30,55 @@ pub fn run(function: &str, args: &Value) -> Option<Result<Value, StatsError>> {
             &args.list("x"),
             args.get("alpha"),
             args.get("truncation"),
+        )
+        .map(interval),
+        "asymptotic_cs_means" => asymptotic::asymptotic_cs_means(
+            args.sums("n_a", "sum_a", "sumsq_a"),
+            args.sums("n_b", "sum_b", "sumsq_b"),
+            EffectScale::Absolute,
+            args.get("alpha"),
+            args.get("tuning"),
+        )
+        .map(difference),
+        "asymptotic_cs_two_proportions_absolute" => two_rates(&args, EffectScale::Absolute),
+        "asymptotic_cs_two_proportions_relative" => two_rates(&args, EffectScale::Relative),
+        "ratio_metric_from_sums_asymptotic_cs" => two_ratios(&args),
+        "normal_log_mixture" => mixture::normal_log_mixture(
+            args.get("s"),
+            args.get("v"),
+            args.mixture_tuning(),
+            args.sides(),
+        )
+        .map(evidence),
+        "normal_mixture_bound" => mixture::normal_mixture_bound(
+            args.get("v"),
+            args.get("alpha"),
+            args.mixture_tuning(),
+            args.sides(),
+        )
+        .map(bound),
+        "gamma_exponential_mixture_bound" => mixture::gamma_exponential_mixture_bound(
+            args.get("v"),
+            args.get("alpha"),
+            args.mixture_tuning(),
+            args.get("c"),
+        )
+        .map(bound),
+        "beta_binomial_mixture_bound" => mixture::beta_binomial_mixture_bound(
+            args.get("v"),
+            args.get("alpha"),
+            args.mixture_tuning(),
+            args.get("g"),
+            args.get("h"),
+            args.sides(),
+        )
+        .map(bound),
+        "bernoulli_confidence_sequence" => mixture::bernoulli_confidence_sequence(
+            args.get("successes"),
+            args.get("trials"),
+            args.get("alpha"),
+            args.get("t_opt"),
+            args.get("alpha_opt"),
         )
         .map(interval),
         "bernoulli_kl" => surprise::surprise(args.get("p"), args.get("q"), 0.01).map(|found| {
@@ -92,6 +145,18 @@ impl Args<'_> {
             .collect()
     }
 
+    fn sums(&self, n: &str, sum: &str, squares: &str) -> Sums {
+        Sums { n: self.get(n), sum: self.get(sum), sum_of_squares: self.get(squares) }
+    }
+
+    fn mixture_tuning(&self) -> Tuning {
+        Tuning { v_opt: self.get("v_opt"), alpha_opt: self.get("alpha_opt") }
+    }
+
+    fn sides(&self) -> Sides {
+        if self.flag("one_sided") { Sides::One } else { Sides::Two }
+    }
+
     fn flag(&self, name: &str) -> bool {
         self.0[name].as_bool().unwrap_or_else(|| panic!("no flag {name}: {}", self.0))
     }
@@ -115,6 +180,19 @@ fn number(value: f64) -> Value {
     } else {
         json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
     }
+}
+
+fn bound(bound: f64) -> Value {
+    json!({"bound": number(bound)})
+}
+
+fn difference(found: AnytimeDifference) -> Value {
+    json!({
+        "effect": number(found.effect),
+        "ci_lo": number(found.low),
+        "ci_hi": number(found.high),
+        "p": number(found.p),
+    })
 }
 
 fn evidence(log_e: f64) -> Value {
@@ -150,6 +228,42 @@ fn series(spec: &Value) -> Vec<f64> {
         }
     }
     values
+}
+
+fn two_rates(args: &Args, scale: EffectScale) -> Result<Value, StatsError> {
+    let arm = |n, x| Successes { n: args.get(n), x: args.get(x) };
+    let (alpha, tuning) = (args.get("alpha"), args.get("tuning"));
+    asymptotic::asymptotic_cs_two_proportions(
+        arm("n_a", "x_a"),
+        arm("n_b", "x_b"),
+        scale,
+        alpha,
+        tuning,
+    )
+    .map(difference)
+}
+
+fn two_ratios(args: &Args) -> Result<Value, StatsError> {
+    let arm = |at: usize| RatioSums {
+        n: args.list("n")[at],
+        numerator: args.list("num_sum")[at],
+        numerator_squares: args.list("num_sumsq")[at],
+        denominator: args.list("den_sum")[at],
+        denominator_squares: args.list("den_sumsq")[at],
+        cross: args.list("cross")[at],
+    };
+    let (a, b) = (arm(0), arm(1));
+    let mut found = asymptotic::asymptotic_cs_ratios(
+        a,
+        b,
+        EffectScale::Absolute,
+        args.get("alpha"),
+        args.get("tuning"),
+    )
+    .map(difference)?;
+    found["var_a"] = number(asymptotic::ratio_variance(a)?);
+    found["var_b"] = number(asymptotic::ratio_variance(b)?);
+    Ok(found)
 }
 
 fn two_proportions(args: &Args) -> Result<f64, StatsError> {

@@ -68,7 +68,8 @@ pub(crate) fn beta_tails(a: f64, b: f64, at: Split) -> (f64, f64) {
 pub(crate) fn ln_beta_front(a: f64, b: f64, at: Split) -> f64 {
     let n = a + b;
     let excess = b * at.x - a * at.rest; // (a + b) x - a
-    -deviance(a, n * at.x, excess) - deviance(b, n * at.rest, -excess) + 0.5 * (a.ln() + b.ln() - n.ln())
+    -deviance(a, n * at.x, excess) - deviance(b, n * at.rest, -excess)
+        + 0.5 * (a.ln() + b.ln() - n.ln())
         - LN_SQRT_TAU
         - stirling_rest(a)
         - stirling_rest(b)

@@ -177,7 +177,7 @@ pub(crate) fn ln_1m_exp(x: f64) -> f64 {
 /// `ln sum exp(x)`, without overflow; minus infinity of nothing.
 pub(crate) fn ln_sum_exp(values: &[f64]) -> f64 {
     let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if best == f64::NEG_INFINITY || best == f64::INFINITY {
+    if best.is_infinite() {
         return best;
     }
     best + values.iter().map(|x| (x - best).exp()).sum::<f64>().ln()

@@ -8,6 +8,8 @@ use pilotage::stats::asymptotic::{
 use pilotage::stats::error::StatsError;
 use pilotage::stats::mixture::{self, Sides, Tuning};
 use pilotage::stats::page_hinkley::{PageHinkley, PageHinkleySettings};
+use pilotage::stats::quantile_bound::{self, QuantileTuning, Stitching};
+use pilotage::stats::spending::{self, Spending};
 use pilotage::stats::{betting, eprocess, predmix, sample_ratio, surprise, two_stream};
 use serde_json::{Value, json};
 
@@ -119,6 +121,47 @@ pub fn run(function: &str, args: &Value) -> Option<Result<Value, StatsError>> {
             let log_odds: Vec<Value> = log_odds.into_iter().map(number).collect();
             json!({"log_odds": log_odds, "p": number(p)})
         }),
+        "poly_stitching_bound" => quantile_bound::poly_stitching_bound(
+            args.get("v"),
+            args.get("alpha"),
+            args.get("v_min"),
+            args.get("c"),
+            args.stitching(),
+        )
+        .map(bound),
+        "empirical_process_lil_bound" => quantile_bound::empirical_process_lil_bound(
+            args.get("t"),
+            args.get("alpha"),
+            args.get("t_min"),
+            args.get("A"),
+        )
+        .map(bound),
+        "quantile_double_stitching_bound" => quantile_bound::quantile_double_stitching_bound(
+            args.get("q"),
+            args.get("t"),
+            args.get("alpha"),
+            QuantileTuning {
+                t_opt: args.get("t_opt"),
+                delta: args.get("delta"),
+                stitching: args.stitching(),
+            },
+        )
+        .map(bound),
+        "quantile_ab_p_value" => quantile_bound::quantile_ab_p_value(
+            &args.list("a"),
+            &args.list("b"),
+            args.get("q"),
+            Tuning { v_opt: args.get("t_opt"), alpha_opt: args.get("alpha_opt") },
+        )
+        .map(|p| json!({"p": number(p)})),
+        "lan_demets_obrien_fleming" => {
+            looks(&args, Spending::OBrienFleming, args.get("alpha_one_sided"))
+        }
+        "lan_demets_pocock" => looks(&args, Spending::Pocock, args.get("alpha_one_sided")),
+        "lan_demets_power_family" => {
+            let spending = Spending::Power { rho: args.get("rho") };
+            looks(&args, spending, args.get("alpha") / args.get("sides"))
+        }
         "adwin" => adwin(&args),
         "page_hinkley" => page_hinkley(&args),
         _ => return None,
@@ -153,6 +196,10 @@ impl Args<'_> {
         Tuning { v_opt: self.get("v_opt"), alpha_opt: self.get("alpha_opt") }
     }
 
+    fn stitching(&self) -> Stitching {
+        Stitching { s: self.get("s"), eta: self.get("eta") }
+    }
+
     fn sides(&self) -> Sides {
         if self.flag("one_sided") { Sides::One } else { Sides::Two }
     }
@@ -180,6 +227,11 @@ fn number(value: f64) -> Value {
     } else {
         json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
     }
+}
+
+fn looks(args: &Args, spending: Spending, alpha: f64) -> Result<Value, StatsError> {
+    let z = spending::lan_demets(spending, &args.list("information"), alpha)?;
+    Ok(json!({"z": z.into_iter().map(number).collect::<Vec<_>>()}))
 }
 
 fn bound(bound: f64) -> Value {

@@ -60,6 +60,8 @@ pub mod rollout;
 pub mod control;
 pub mod sim;
 
+pub mod adapt;
+
 /// The README's program, compiled and held to its types.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

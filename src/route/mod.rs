@@ -1,8 +1,10 @@
 //! Says which arm a subject belongs to.
 //!
 //! [`bucket`] turns a salt and a subject into a number, for ever the same; [`switch`] holds the
-//! split of traffic those numbers are compared with. Neither knows what a model is.
+//! split of traffic those numbers are compared with. Neither knows what a model is. [`splitters`]
+//! holds how other programs split, for agreement with them.
 
 pub mod bucket;
 pub mod siphash;
+pub mod splitters;
 pub mod switch;

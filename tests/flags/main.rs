@@ -6,5 +6,8 @@ mod bad_input;
 mod changes;
 mod concurrency;
 mod decisions;
+#[cfg(feature = "flagd")]
+mod flagd;
 mod persistence;
+mod splitters;
 mod vectors;

@@ -5,6 +5,7 @@
 
 pub(crate) mod assess;
 pub mod evidence;
+pub mod experiment;
 pub mod guardrail;
 pub mod latency;
 pub mod paired;

@@ -251,8 +251,29 @@ fn compare(
             ((b.mean - a.mean) / a.mean, own_b / square + own_a * (ratio * ratio / square))
         }
     };
+    anytime_difference(effect, variance, a.n + b.n, alpha, tuning)
+}
+
+/// An anytime-valid interval from an estimated effect, the variance of that estimate and the number
+/// of units it rests on, in the limit of many units: what the functions above come down to, for
+/// estimates whose variance comes from elsewhere (clusters of subjects, a covariate).
+///
+/// # Errors
+///
+/// [`StatsError`] when a value is not finite, the variance is negative, `n` or `tuning` is not
+/// positive, or `alpha` is not between 0 and 1.
+pub fn anytime_difference(
+    effect: f64,
+    variance: f64,
+    n: f64,
+    alpha: f64,
+    tuning: f64,
+) -> Result<AnytimeDifference, StatsError> {
+    open_unit("alpha", alpha)?;
+    positive("tuning", tuning)?;
+    positive("n", n)?;
+    in_range("variance", variance, 0.0, f64::MAX, "at least 0")?;
     finite("effect", effect)?;
-    let n = a.n + b.n;
     let s2 = finite("variance", variance * n)?;
     if s2 <= 0.0 {
         return Ok(AnytimeDifference {

@@ -4,6 +4,7 @@
 //! [`blue_green::BlueGreen`] is for who wants two warm models and a switch, and nothing else.
 //! Here, and nowhere below, there are threads, and calls into a user's switches and alerters.
 
+pub mod ab_test;
 pub mod blue_green;
 pub mod dispatch;
 pub mod driver;

@@ -25,17 +25,20 @@ pub(crate) fn positive(name: &'static str, value: f64) -> Result<f64, StatsError
     }
 }
 
-/// `value`, if it is finite, at least 0 and whole.
+/// The largest count taken, 2^64: beyond it nothing was counted.
+const MOST: f64 = 18_446_744_073_709_551_616.0;
+
+/// `value`, if it is finite, whole, at least 0 and at most 2^64.
 ///
 /// # Errors
 ///
 /// [`StatsError::NotFinite`] or [`StatsError::OutOfRange`] otherwise.
 pub(crate) fn count(name: &'static str, value: f64) -> Result<f64, StatsError> {
     finite(name, value)?;
-    if value >= 0.0 && value.fract() == 0.0 {
+    if value >= 0.0 && value <= MOST && value.fract() == 0.0 {
         Ok(value)
     } else {
-        Err(StatsError::OutOfRange { name, value, expected: "a whole number, at least 0" })
+        Err(StatsError::OutOfRange { name, value, expected: "a whole number from 0 to 2^64" })
     }
 }
 

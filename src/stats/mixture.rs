@@ -39,7 +39,7 @@ pub struct Tuning {
 impl Tuning {
     /// The variance a normal prior should have, as `v_opt / (l + ln(1 + l))` with `l = 2 ln(1/a)`.
     fn rho(self, sides: Sides) -> Result<f64, StatsError> {
-        positive("v_opt", self.v_opt)?;
+        in_range("v_opt", self.v_opt, 1e-100, 1e100, "from 1e-100 to 1e100")?;
         open_unit("alpha_opt", self.alpha_opt)?;
         let alpha = match sides {
             Sides::One => {
@@ -71,8 +71,8 @@ impl Tuning {
 ///
 /// [`StatsError`] when a value is not finite or out of range.
 pub fn normal_log_mixture(s: f64, v: f64, tuning: Tuning, sides: Sides) -> Result<f64, StatsError> {
-    finite("s", s)?;
-    in_range("v", v, 0.0, f64::MAX, "at least 0")?;
+    in_range("s", s, -1e100, 1e100, "at most 1e100 in size")?;
+    in_range("v", v, 0.0, 1e100, "from 0 to 1e100")?;
     Ok(ln_normal(s, v, tuning.rho(sides)?, sides))
 }
 
@@ -91,7 +91,7 @@ pub fn normal_mixture_bound(
     tuning: Tuning,
     sides: Sides,
 ) -> Result<f64, StatsError> {
-    in_range("v", v, 0.0, f64::MAX, "at least 0")?;
+    in_range("v", v, 0.0, 1e100, "from 0 to 1e100")?;
     let evidence = -open_unit("alpha", alpha)?.ln();
     let rho = tuning.rho(sides)?;
     let bound = match sides {
@@ -117,10 +117,10 @@ pub fn gamma_exponential_mixture_bound(
     tuning: Tuning,
     c: f64,
 ) -> Result<f64, StatsError> {
-    in_range("v", v, 0.0, f64::MAX, "at least 0")?;
+    in_range("v", v, 0.0, 1e100, "from 0 to 1e100")?;
     let evidence = -open_unit("alpha", alpha)?.ln();
     let rho = tuning.rho(Sides::One)?;
-    positive("c", c)?;
+    in_range("c", c, 1e-100, 1e100, "from 1e-100 to 1e100")?;
     let prior = positive("v_opt divided by the square of c", rho / (c * c))?;
     let posterior = finite("v divided by the square of c", v / (c * c) + prior)?;
     let mixture = |s: f64| {
@@ -154,7 +154,7 @@ pub fn beta_binomial_mixture_bound(
     h: f64,
     sides: Sides,
 ) -> Result<f64, StatsError> {
-    in_range("v", v, 0.0, f64::MAX, "at least 0")?;
+    in_range("v", v, 0.0, 1e100, "from 0 to 1e100")?;
     let evidence = -open_unit("alpha", alpha)?.ln();
     let mixture = BetaBinomial::new(tuning, g, h, sides)?;
     let top = finite("v / g", v / g)?;
@@ -223,8 +223,8 @@ pub(crate) struct BetaBinomial {
 
 impl BetaBinomial {
     pub(crate) fn new(tuning: Tuning, g: f64, h: f64, sides: Sides) -> Result<Self, StatsError> {
-        positive("g", g)?;
-        positive("h", h)?;
+        in_range("g", g, 1e-100, 1e100, "from 1e-100 to 1e100")?;
+        in_range("h", h, 1e-100, 1e100, "from 1e-100 to 1e100")?;
         let width = finite("g + h", g + h)?;
         let r = (tuning.rho(sides)? - g * h).max(1e-3 * g * h);
         let (down, up) = (r / (g * width), r / (h * width));

@@ -1,0 +1,1 @@
+//! Error rates and speeds, counted over seeded simulations.

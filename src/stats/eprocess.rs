@@ -6,7 +6,7 @@
 //! the start, under one constant null: where the null probability changes from batch to batch,
 //! evidence is to be accumulated batch by batch over a fixed grid of alternatives.
 
-use crate::stats::check::{positive, successes_of};
+use crate::stats::check::{in_range, successes_of};
 use crate::stats::error::{StatsError, open_unit};
 use crate::stats::surprise::deviance;
 use crate::stats::tails::{ln_beta_over, ln_incomplete_beta};
@@ -19,7 +19,7 @@ const LARGEST_RATIO: f64 = 1000.0;
 
 /// Log evidence that a success rate is not `q0`, in either direction. Anytime-valid, exact.
 ///
-/// `successes` of `trials`; `q0` strictly between 0 and 1; `a, b > 0` are the beta prior over the
+/// `successes` of `trials`; `q0` from 1e-15 to 1 - 1e-15; `a, b > 0` are the beta prior over the
 /// rate (1/2 and 1/2 is usual). The evidence is the marginal likelihood under the prior over the
 /// likelihood under `q0`. With no trial it is 0. Source: Robbins 1970; Ramdas, Grünwald, Vovk and
 /// Shafer 2023.
@@ -35,9 +35,9 @@ pub fn eprocess_binomial_two_sided_beta_mixture(
     b: f64,
 ) -> Result<f64, StatsError> {
     counts(successes, trials)?;
-    open_unit("q0", q0)?;
-    positive("a", a)?;
-    positive("b", b)?;
+    in_range("q0", q0, 1e-15, 1.0 - 1e-15, "from 1e-15 to 1 - 1e-15")?;
+    in_range("a", a, 1e-9, 1e18, "from 1e-9 to 1e18")?;
+    in_range("b", b, 1e-9, 1e18, "from 1e-9 to 1e18")?;
     if trials == 0.0 {
         return Ok(0.0);
     }
@@ -47,7 +47,7 @@ pub fn eprocess_binomial_two_sided_beta_mixture(
 
 /// Log evidence that a success rate is above `q0`. Anytime-valid, exact, for any rate up to `q0`.
 ///
-/// `successes` of `trials`; `q0` strictly between 0 and 1. The prior is a beta distribution with
+/// `successes` of `trials`; `q0` from 1e-15 to 1 - 1e-15. The prior is a beta distribution with
 /// mean `q0` and the weight of two trials, cut off below `q0`. With no trial the evidence is 0.
 /// Source: Howard and others, Annals of Statistics 49 (2021).
 ///
@@ -60,7 +60,7 @@ pub fn eprocess_binomial_one_sided_beta_mixture(
     q0: f64,
 ) -> Result<f64, StatsError> {
     counts(successes, trials)?;
-    open_unit("q0", q0)?;
+    in_range("q0", q0, 1e-15, 1.0 - 1e-15, "from 1e-15 to 1 - 1e-15")?;
     if trials == 0.0 {
         return Ok(0.0);
     }
@@ -94,7 +94,7 @@ pub fn eprocess_rate_ratio_grid(
 ) -> Result<f64, StatsError> {
     counts(canary_events, total_events)?;
     open_unit("canary_share", canary_share)?;
-    positive("null_ratio", null_ratio)?;
+    in_range("null_ratio", null_ratio, 1e-100, 1e100, "above 1e-100 and below 1000")?;
     if null_ratio >= LARGEST_RATIO {
         return Err(StatsError::OutOfRange {
             name: "null_ratio",
@@ -130,7 +130,7 @@ pub fn eprocess_rate_ratio_grid(
 /// [`StatsError`] when a rate is not strictly between 0 and 1 or the counts do not fit.
 pub fn likelihood_ratio(successes: f64, trials: f64, q0: f64, q1: f64) -> Result<f64, StatsError> {
     counts(successes, trials)?;
-    open_unit("q0", q0)?;
+    in_range("q0", q0, 1e-15, 1.0 - 1e-15, "from 1e-15 to 1 - 1e-15")?;
     open_unit("q1", q1)?;
     let failures = trials - successes;
     if trials == 0.0 {

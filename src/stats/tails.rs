@@ -190,8 +190,15 @@ struct Bend {
 /// `ln [ Phi(eta sqrt n) - phi(eta sqrt n) (curve - 1) / (eta sqrt n) ]`.
 fn ln_uniform(eta: f64, n: f64, bend: Bend) -> f64 {
     let z = eta * n.sqrt();
-    let ln_cdf = ln_normal_cdf(z);
     let ln_density = -0.5 * z * z - LN_SQRT_TAU;
+    if z < -30.0 {
+        // Phi over phi is 1/|z| here, which cancels the 1 of `curve - 1`: what is left is `curve`.
+        // Subtracting the two large logarithms instead would leave nothing but rounding.
+        let s = 1.0 / (z * z);
+        let rest = (bend.curve - s * (1.0 - s * (3.0 - s * 15.0))).max(0.5 * bend.curve);
+        return ln_density - (-z).ln() + rest.ln();
+    }
+    let ln_cdf = ln_normal_cdf(z);
     // Near the centre `curve - 1` has lost its digits; there the slope says what it divides to.
     let per_eta = if eta.abs() < 1e-4 { bend.slope } else { (bend.curve - 1.0) / eta };
     ln_cdf + (-(ln_density - ln_cdf).exp() * per_eta / n.sqrt()).ln_1p()

@@ -17,7 +17,12 @@ use pilotage::stats::mixture::{
 };
 use pilotage::stats::page_hinkley::{PageHinkley, PageHinkleySettings};
 use pilotage::stats::predmix::{predmix_empirical_bernstein_cs, predmix_hoeffding_cs};
+use pilotage::stats::quantile_bound::{
+    QuantileTuning, Stitching, empirical_process_lil_bound, poly_stitching_bound,
+    quantile_ab_p_value, quantile_double_stitching_bound,
+};
 use pilotage::stats::sample_ratio::SampleRatioTest;
+use pilotage::stats::spending::{Boundaries, Spending, lan_demets};
 use pilotage::stats::surprise::{bernoulli_kl, surprise};
 use pilotage::stats::two_stream::TwoStreamTest;
 use proptest::prelude::*;
@@ -116,6 +121,13 @@ fn ask_all(n: [f64; 5]) -> Result<(), TestCaseError> {
         sound("beta_bound", &n, one(beta_binomial_mixture_bound(a, b, tuning, c, 1.0, sides)))?;
     }
     sound("gamma_bound", &n, one(gamma_exponential_mixture_bound(a, b, tuning, c)))?;
+    let stitching = Stitching::default();
+    sound("poly_stitching", &n[..4], one(poly_stitching_bound(a, b, c, d, stitching)))?;
+    sound("lil", &n[..4], one(empirical_process_lil_bound(a, b, c, d)))?;
+    let quantile = QuantileTuning { t_opt: d, delta: e, stitching };
+    sound("double_stitching", &n, one(quantile_double_stitching_bound(a, b, c, quantile)))?;
+    let answer = poly_stitching_bound(100.0, 0.05, 10.0, a, Stitching { s: b, eta: c });
+    sound("stitching", &n[..3], one(answer))?;
     for scale in [EffectScale::Absolute, EffectScale::Relative] {
         let arms = (Successes { n: a, x: b }, Successes { n: c, x: d });
         let answer = asymptotic_cs_two_proportions(arms.0, arms.1, scale, 0.05, e);
@@ -186,6 +198,52 @@ proptest! {
         sound("bernstein", &given, predmix_empirical_bernstein_cs(&scores, alpha, m).map(range))?;
         let answer = betting_martingale_hedged(&scores, m, alpha).map(|n| vec![n]);
         sound("betting", &given, answer)?;
+    }
+
+    #[test]
+    fn planned_looks_are_refused_or_bounded(
+        looks in proptest::collection::vec(prop_oneof![4 => 1e-6..2.0_f64, 1 => number()], 0..6),
+        alpha in prop_oneof![3 => 1e-6..0.5_f64, 1 => number()],
+        rho in prop_oneof![3 => 0.1..5.0_f64, 1 => number()],
+        sorted in any::<bool>(),
+    ) {
+        let mut looks = looks;
+        if sorted {
+            looks.sort_by(f64::total_cmp);
+        }
+        let mut given = looks.clone();
+        given.push(alpha);
+        for spending in [Spending::OBrienFleming, Spending::Pocock, Spending::Power { rho }] {
+            if spending == (Spending::Power { rho }) {
+                given.push(rho);
+            }
+            sound("lan_demets", &given, lan_demets(spending, &looks, alpha))?;
+        }
+    }
+
+    #[test]
+    fn a_refused_look_leaves_the_boundaries_as_they_were(bad in number()) {
+        let mut boundaries = Boundaries::new(Spending::Pocock, 0.025).unwrap();
+        boundaries.next(0.3).unwrap();
+        let before = boundaries.clone();
+        if boundaries.next(bad).is_err() {
+            prop_assert_eq!(boundaries, before);
+        } else {
+            prop_assert!(bad > 0.3);
+        }
+    }
+
+    #[test]
+    fn quantiles_of_any_two_lists_are_compared_or_refused(
+        a in proptest::collection::vec(prop_oneof![8 => 0.0..10.0_f64, 1 => number()], 0..30),
+        b in proptest::collection::vec(prop_oneof![8 => 0.0..10.0_f64, 1 => number()], 0..30),
+        q in number(),
+        t_opt in number(),
+    ) {
+        let given: Vec<f64> = a.iter().chain(&b).chain([&q, &t_opt]).copied().collect();
+        let tuning = Tuning { v_opt: t_opt, alpha_opt: 0.05 };
+        let answer = quantile_ab_p_value(&a, &b, q, tuning);
+        sound("quantile_ab", &given, answer.map(|p| vec![p]))?;
     }
 
     #[test]

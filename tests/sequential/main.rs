@@ -2,4 +2,3 @@
 //! input, and error rates that hold.
 
 mod bad_input;
-mod promises;

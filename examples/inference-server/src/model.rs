@@ -159,6 +159,9 @@ pub enum CallError {
         /// The score.
         score: f32,
     },
+    /// The model panicked.
+    #[error("the model panicked")]
+    Panicked,
     /// A fault that was switched on for a rehearsal.
     #[error("a fault was injected into this call")]
     Injected,

@@ -29,7 +29,11 @@ pub struct Sabotage {
 impl Sabotage {
     /// From now on calls fail like this.
     pub fn turn_on(&self, fault: Fault) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked ranges")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked ranges"
+        )]
         let word = match fault {
             Fault::None => 0,
             Fault::Errors(rate) => (rate * 4_294_967_296.0) as u64,

@@ -98,7 +98,7 @@ async fn classify(
         return Err(Problem::bad("the body is empty", "send the content to classify as the body"));
     }
     let answer = service.classify(user, segment, content).await?;
-    Ok(Json(json!({ "label": answer.label, "score": answer.score, "ticket": answer.ticket })))
+    Ok(Json(json!({ "label": &*answer.label, "score": answer.score, "ticket": answer.ticket })))
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use pilotage::alert::{Alert, Alerter, FnAlerter};
+use pilotage::alert::alert::Alert;
+use pilotage::alert::alerter::FnAlerter;
 use pilotage::control::driver::Driver;
 use pilotage::control::pilot::{OrderError, Pilot};
 use pilotage::control::pool::WorkerPool;
@@ -76,6 +77,15 @@ struct Rollout {
     _driver: Driver,
 }
 
+/// Whether alerts are also written to standard error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loud {
+    /// They are.
+    Yes,
+    /// They are only kept.
+    No,
+}
+
 /// What a user is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classified {
@@ -112,6 +122,49 @@ impl Service {
             body_limit: settings.body_limit,
             overloaded: AtomicU64::new(0),
         }))
+    }
+
+    /// Begins to roll `candidate` out by `plan`, looking every `every`.
+    ///
+    /// # Errors
+    ///
+    /// When a rollout was begun before, or this one cannot begin. The baseline goes on serving.
+    pub fn roll_out(
+        &self,
+        candidate: Arc<Classifier>,
+        sabotage: Arc<Sabotage>,
+        plan: Plan,
+        every: Duration,
+        loud: Loud,
+    ) -> Result<(), StartError> {
+        if self.rollout.get().is_some() {
+            return Err("this server has a rollout already; start another for the next".into());
+        }
+        let name = candidate.name().to_owned();
+        let arm = Arc::new(ModelArm::with_sabotage(candidate, sabotage));
+        let same = |old: &Answer, new: &Answer| f64::from(u8::from(old.label == new.label));
+        let threads = WorkerPool::new("shadow", SHADOW_THREADS, SHADOW_QUEUE)?;
+        let lane = ShadowLane::new(Arc::clone(&arm), threads, same, LaneOptions::default())?;
+        let alerts = Arc::clone(&self.alerts);
+        let alerter = FnAlerter(move |alert: &Alert| {
+            if loud == Loud::Yes {
+                eprintln!("{alert}");
+            }
+            let mut alerts = alerts.lock().unwrap_or_else(PoisonError::into_inner);
+            if alerts.len() == ALERTS {
+                alerts.pop_front();
+            }
+            alerts.push_back(alert.clone());
+        });
+        let pilot = Pilot::builder().alerter(alerter).shadow(Handle(lane.clone())).start(
+            &self.router,
+            &name,
+            arm,
+            plan,
+        )?;
+        let driver = pilot.spawn(every)?;
+        let _ = self.rollout.set(Rollout { pilot, lane, _driver: driver });
+        Ok(())
     }
 
     /// Notes why there is no rollout, for people who look at `GET /rollout`.
@@ -304,7 +357,27 @@ impl Service {
     }
 }
 
+/// The lane, as the pilot holds it.
+struct Handle(ShadowLane<ModelArm>);
+
+impl pilotage::control::plane::ShadowHandle for Handle {
+    fn shadow(&self, shadowing: pilotage::machine::Shadowing) {
+        match shadowing {
+            pilotage::machine::Shadowing::On => self.0.resume(),
+            pilotage::machine::Shadowing::Off => self.0.pause(),
+        }
+    }
+
+    fn counts(&self) -> pilotage::observe::shadow::ShadowCounts {
+        self.0.counts()
+    }
+}
+
 /// Segments of users that are told apart.
 const SEGMENTS: [&str; 2] = ["free", "premium"];
+/// Threads that ask the candidate in a shadow: as many as ask the baseline, so that it keeps up.
+const SHADOW_THREADS: usize = 2;
+/// Shadow calls that wait.
+const SHADOW_QUEUE: usize = 256;
 /// Alerts that are kept for `GET /rollout`.
 const ALERTS: usize = 64;

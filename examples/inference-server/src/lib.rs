@@ -7,6 +7,7 @@ pub mod compare;
 pub mod demo;
 pub mod fault;
 pub mod features;
+pub mod framing;
 pub mod http;
 pub mod model;
 pub mod pack;

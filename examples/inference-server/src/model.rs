@@ -15,6 +15,7 @@ use rten_tensor::{AsView, Layout as _, NdTensor, Tensor};
 use serde::Deserialize;
 
 use crate::features::Layout;
+use crate::framing;
 
 /// A loaded model. Calls from several threads at once are fine.
 pub struct Classifier {
@@ -237,7 +238,9 @@ impl Classifier {
         if let Some(fault) = config.fault() {
             return Err(LoadError::Senseless { path: config_path, fault });
         }
-        let network = rten::Model::load(read(&path)?)
+        let bytes = read(&path)?;
+        framing::check(&bytes).map_err(|cause| LoadError::Network { path: path.clone(), cause })?;
+        let network = rten::Model::load(bytes)
             .map_err(|cause| LoadError::Network { path: path.clone(), cause: cause.to_string() })?;
         let classifier = Self::assemble(name, config, network)
             .map_err(|fault| LoadError::Mismatch { path: path.clone(), fault })?;

@@ -156,7 +156,7 @@ impl Service {
             }
             alerts.push_back(alert.clone());
         });
-        let pilot = Pilot::builder().alerter(alerter).shadow(Handle(lane.clone())).start(
+        let pilot = Pilot::builder().alerter(alerter).shadow(lane.clone()).start(
             &self.router,
             &name,
             arm,
@@ -354,22 +354,6 @@ impl Service {
             OrderError::Full => Problem::overloaded(),
             _ => Problem::bad(error.to_string(), "name who gives the order in a few words"),
         })
-    }
-}
-
-/// The lane, as the pilot holds it.
-struct Handle(ShadowLane<ModelArm>);
-
-impl pilotage::control::plane::ShadowHandle for Handle {
-    fn shadow(&self, shadowing: pilotage::machine::Shadowing) {
-        match shadowing {
-            pilotage::machine::Shadowing::On => self.0.resume(),
-            pilotage::machine::Shadowing::Off => self.0.pause(),
-        }
-    }
-
-    fn counts(&self) -> pilotage::observe::shadow::ShadowCounts {
-        self.0.counts()
     }
 }
 

@@ -128,7 +128,7 @@ impl Shared {
             let sample = &self.samples[self.order[number as usize % self.order.len()]];
             let user = draw(self.seed ^ 0x75_73_65_72, number) % USERS;
             let name = format!("user-{user}");
-            let segment = if user % 5 == 0 { "premium" } else { "free" };
+            let segment = if user.is_multiple_of(5) { "premium" } else { "free" };
             let headers = [("x-user-id", &name[..]), ("x-segment", segment)];
             let reply = client.post("/classify", &headers, &sample.content);
             let counts = &self.counts;

@@ -126,11 +126,7 @@ impl Story {
         // The last frames show what it came to; the truths that are due are still posted.
         thread::sleep(AFTERGLOW);
         let status = pilot.status();
-        let mut last = self.frame(began, &status, &plan);
-        if let Some(before) = frames.last() {
-            last.guardrails.clone_from(&before.guardrails);
-        }
-        frames.push(last);
+        frames.push(self.frame(began, &status, &plan));
         line.clear();
         let seen = crowd.go_home();
 
@@ -154,7 +150,7 @@ impl Story {
             seed: self.seed,
             samples: self.samples.len(),
             outcome,
-            stage: last_stage(&status),
+            stage: status.stage.clone(),
             reason: held.unwrap_or_else(|| status.reason.clone()),
             users: seen,
             served_by_candidate: candidate_started,
@@ -260,10 +256,6 @@ fn in_mid_canary(status: &Status, plan: &Plan) -> bool {
         .map(|(at, _)| at + 1);
     canaries.clone().nth(1).or_else(|| canaries.clone().next()) == Some(status.step.0)
         && 2 * status.samples.0 >= status.samples.1
-}
-
-fn last_stage(status: &Status) -> String {
-    status.stage.clone()
 }
 
 /// How often the pilot looks.

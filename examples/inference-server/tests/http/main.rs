@@ -1,0 +1,8 @@
+//! What users and operators may do wrong, over real HTTP: each gets a clear answer, nothing is
+//! lost, and the server goes on.
+
+mod onnx;
+mod process;
+mod stage;
+mod steering;
+mod users;

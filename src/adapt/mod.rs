@@ -5,3 +5,6 @@
 pub mod flagd;
 #[cfg(feature = "flagd")]
 mod json;
+#[cfg(feature = "openfeature")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openfeature")))]
+pub mod open_feature;

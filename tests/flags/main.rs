@@ -8,6 +8,8 @@ mod concurrency;
 mod decisions;
 #[cfg(feature = "flagd")]
 mod flagd;
+#[cfg(feature = "openfeature")]
+mod open_feature;
 mod persistence;
 mod splitters;
 mod vectors;

@@ -1,9 +1,12 @@
 //! Connections to other crates and formats: one each, behind a feature of its own.
 
+#[cfg(any(feature = "json", feature = "toml"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "json", feature = "toml"))))]
+pub mod flag_file;
 #[cfg(feature = "flagd")]
 #[cfg_attr(docsrs, doc(cfg(feature = "flagd")))]
 pub mod flagd;
-#[cfg(feature = "flagd")]
+#[cfg(any(feature = "flagd", feature = "json"))]
 mod json;
 #[cfg(feature = "openfeature")]
 #[cfg_attr(docsrs, doc(cfg(feature = "openfeature")))]

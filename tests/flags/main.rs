@@ -6,6 +6,8 @@ mod bad_input;
 mod changes;
 mod concurrency;
 mod decisions;
+#[cfg(any(feature = "json", feature = "toml"))]
+mod files;
 #[cfg(feature = "flagd")]
 mod flagd;
 #[cfg(feature = "openfeature")]

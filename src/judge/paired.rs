@@ -103,6 +103,7 @@ pub struct Agreement {
     beta: f64,
     agreed: u64,
     compared: u64,
+    least: u64,
 }
 
 impl Agreement {
@@ -116,7 +117,16 @@ impl Agreement {
         open_unit("agreement threshold", threshold)?;
         open_unit("alpha", alpha)?;
         open_unit("beta", beta)?;
-        Ok(Self { threshold, alpha, beta, agreed: 0, compared: 0 })
+        Ok(Self { threshold, alpha, beta, agreed: 0, compared: 0, least: 100 })
+    }
+
+    /// With another least number of pairs before a verdict; 100 unless set. Evidence is valid from
+    /// the first pair on if samples come in random order. Packs of samples are often sorted, and
+    /// then the first few are not like the rest.
+    #[must_use]
+    pub const fn with_min_pairs(mut self, pairs: u64) -> Self {
+        self.least = pairs;
+        self
     }
 
     /// Adds a batch: `agreed` out of `compared` pairs. More agreed than compared counts as all.
@@ -145,6 +155,7 @@ impl Agreement {
             ln_bad: binomial(self.agreed, disagreed, &below),
             alpha: self.alpha,
             beta: self.beta,
+            least: self.least,
         })
     }
 }
@@ -158,6 +169,7 @@ pub struct PairedLatency {
     beta: f64,
     slower: u64,
     pairs: u64,
+    least: u64,
 }
 
 impl PairedLatency {
@@ -176,7 +188,16 @@ impl PairedLatency {
         }
         open_unit("alpha", alpha)?;
         open_unit("beta", beta)?;
-        Ok(Self { ratio, alpha, beta, slower: 0, pairs: 0 })
+        Ok(Self { ratio, alpha, beta, slower: 0, pairs: 0, least: 100 })
+    }
+
+    /// With another least number of pairs before a verdict; 100 unless set. Evidence is valid from
+    /// the first pair on if samples come in random order. Packs of samples are often sorted, and
+    /// then the first few are not like the rest.
+    #[must_use]
+    pub const fn with_min_pairs(mut self, pairs: u64) -> Self {
+        self.least = pairs;
+        self
     }
 
     /// The multiple.
@@ -216,6 +237,7 @@ impl PairedLatency {
             ln_bad: binomial(self.slower, fast, &above),
             alpha: self.alpha,
             beta: self.beta,
+            least: self.least,
         })
     }
 }
@@ -229,11 +251,14 @@ struct Opposed {
     ln_bad: f64,
     alpha: f64,
     beta: f64,
+    least: u64,
 }
 
 fn opposed(data: Opposed) -> PairedReading {
     let (bad_threshold, good_threshold) = ((1.0 / data.alpha).ln(), (1.0 / data.beta).ln());
-    let verdict = if data.ln_bad >= bad_threshold {
+    let verdict = if data.pairs < data.least {
+        PairedVerdict::Continue { needed: Some(data.least - data.pairs) }
+    } else if data.ln_bad >= bad_threshold {
         PairedVerdict::Refuse
     } else if data.ln_good >= good_threshold {
         PairedVerdict::Pass
@@ -277,7 +302,7 @@ fn more(pairs: u64, ln_e: f64, threshold: f64) -> Option<u64> {
 /// use pilotage::judge::paired::{PairedQuality, PairedVerdict};
 /// use pilotage::observe::shadow::PairedTruth;
 ///
-/// let mut quality = PairedQuality::new(0.02, 0.02, 0.05)?;
+/// let mut quality = PairedQuality::new(0.02, 0.01, 0.05)?;
 /// quality.observe(&PairedTruth {
 ///     both_right: 1300, only_baseline: 61, only_candidate: 28, both_wrong: 87,
 /// });
@@ -290,6 +315,7 @@ pub struct PairedQuality {
     alpha: f64,
     beta: f64,
     counts: PairedTruth,
+    least: u64,
 }
 
 impl PairedQuality {
@@ -304,7 +330,16 @@ impl PairedQuality {
         open_unit("margin", margin)?;
         open_unit("alpha", alpha)?;
         open_unit("beta", beta)?;
-        Ok(Self { margin, alpha, beta, counts: PairedTruth::default() })
+        Ok(Self { margin, alpha, beta, counts: PairedTruth::default(), least: 500 })
+    }
+
+    /// With another least number of pairs before a verdict; 500 unless set. Evidence is valid from
+    /// the first pair on if samples come in random order. Packs of samples are often sorted, and
+    /// then the first few are not like the rest.
+    #[must_use]
+    pub const fn with_min_pairs(mut self, pairs: u64) -> Self {
+        self.least = pairs;
+        self
     }
 
     /// Adds pairs.
@@ -335,7 +370,9 @@ impl PairedQuality {
         let ln_bad = binomial(only_baseline, only_candidate, &Grid::linear(0.5, 1.0, 25));
         let ln_good = self.within_margin();
         let (bad_threshold, good_threshold) = ((1.0 / self.alpha).ln(), (1.0 / self.beta).ln());
-        let verdict = if ln_good >= good_threshold {
+        let verdict = if pairs < self.least {
+            PairedVerdict::Continue { needed: Some(self.least - pairs) }
+        } else if ln_good >= good_threshold {
             PairedVerdict::Pass
         } else if ln_bad >= bad_threshold {
             PairedVerdict::Refuse
@@ -381,7 +418,7 @@ mod tests {
     use super::*;
 
     fn quality(lost: u64, won: u64) -> PairedQuality {
-        let mut quality = PairedQuality::new(0.02, 0.02, 0.05).unwrap();
+        let mut quality = PairedQuality::new(0.02, 0.01, 0.05).unwrap();
         let same = 1476 - lost - won;
         quality.observe(&PairedTruth {
             both_right: same,
@@ -407,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_loss_that_is_real_and_small_enough_is_tolerated() {
-        let mut quality = PairedQuality::new(0.02, 0.02, 0.05).unwrap();
+        let mut quality = PairedQuality::new(0.02, 0.01, 0.05).unwrap();
         quality.observe(&PairedTruth {
             both_right: 100_000,
             only_baseline: 1_000,
@@ -421,8 +458,8 @@ mod tests {
 
     #[test]
     fn nothing_seen_decides_nothing() {
-        let continues = |verdict| matches!(verdict, PairedVerdict::Continue { needed: None });
-        assert!(continues(PairedQuality::new(0.02, 0.02, 0.05).unwrap().verdict()));
+        let continues = |verdict| matches!(verdict, PairedVerdict::Continue { needed: Some(_) });
+        assert!(continues(PairedQuality::new(0.02, 0.01, 0.05).unwrap().verdict()));
         assert!(continues(Agreement::new(0.85, 0.05, 0.05).unwrap().verdict()));
         assert!(continues(PairedLatency::new(1.2, 0.05, 0.05).unwrap().verdict()));
         assert!(PairedLatency::new(f64::NAN, 0.05, 0.05).is_err());
@@ -435,7 +472,7 @@ mod tests {
             both_right in any::<u64>(), only_baseline in any::<u64>(),
             only_candidate in any::<u64>(), both_wrong in any::<u64>(),
         ) {
-            let mut quality = PairedQuality::new(0.02, 0.02, 0.05).unwrap();
+            let mut quality = PairedQuality::new(0.02, 0.01, 0.05).unwrap();
             quality.observe(&PairedTruth { both_right, only_baseline, only_candidate, both_wrong });
             let reading = quality.reading();
             prop_assert!(reading.ln_bad.is_finite() && reading.ln_good.is_finite());

@@ -43,18 +43,6 @@ impl Grid {
         Self::weighted(null, (0..count).map(|at| (null * relative(at), weight(relative(at)))))
     }
 
-    /// Ratios evenly spaced in their logarithm up to `reach`, weighted by `ratio^-tilt`, and four
-    /// more from there to `end` that share the weight `tail` equally.
-    #[must_use]
-    pub(crate) fn tailed(null: f64, reach: f64, tilt: f64, end: f64, tail: f64) -> Self {
-        let near = Self::geometric(null, reach, 26, |ratio| ratio.powf(-tilt));
-        let far = Self::geometric(null * reach, end / reach, 4, |_| 1.0);
-        let scale = |grid: Self, part: f64| {
-            grid.points.into_iter().map(move |(at, weight)| (at, weight + part.ln()))
-        };
-        Self { null, points: scale(near, 1.0 - tail).chain(scale(far, tail)).collect() }
-    }
-
     /// Alternatives spaced evenly between `null` and `end`, equally weighted.
     #[must_use]
     pub(crate) fn linear(null: f64, end: f64, count: usize) -> Self {

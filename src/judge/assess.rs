@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::judge::evidence::{
     Cell, Log, RatioTest, Schedule, Side, Tallies, Weighed, ratio_interval,
 };
-use crate::judge::guardrail::{Guardrail, Measure, Prior};
+use crate::judge::guardrail::{Guardrail, Measure};
 use crate::judge::latency::{LatencyEvidence, Past, counts_fast, quantile_of};
 use crate::judge::score::{ScoreEvidence, ScoreTally};
 use crate::judge::verdict::{ArmReading, Finding, Reading};
@@ -270,9 +270,10 @@ fn weigh_harm(
     events_per_unit: f64,
 ) -> Weighed<Tallies> {
     let null = if guardrail.measure.is_rate() { guardrail.null } else { 1.0 };
-    let test = |prior| RatioTest::new(null, Side::Above, prior, log.total(), events_per_unit);
-    let (first, late) = (test(guardrail.prior), test(Prior::Disasters));
-    log.weigh(setting.schedule, |span| first.ln_e(span), |span| late.ln_e(span))
+    let whole = log.total();
+    let first = RatioTest::new(null, Side::Above, guardrail.prior, whole, events_per_unit);
+    let late = RatioTest::late(null, whole, events_per_unit);
+    log.weigh_apart(setting.schedule, |span| first.ln_e(span), |span| late.ln_e(span))
 }
 
 /// Calls of the candidate to one subject and window: what stands for one independent unit where
@@ -350,7 +351,7 @@ fn read_score(
     let Some(drop) = tally.drop() else { return };
     let unit = calls_per_unit(setting.candidate);
     let ln_e = |span: &ScoreTally| span.harm.ln_e(unit);
-    let weighed = evidence.harm.weigh(setting.schedule, ln_e, ln_e);
+    let weighed = evidence.harm.weigh(setting.schedule, ln_e);
     reading.estimate = Some(drop * width);
     reading.ln_e = weighed.ln_e;
     reading.loudest = weighed.loudest.drop().map(|drop| drop * width);

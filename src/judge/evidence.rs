@@ -28,8 +28,8 @@ pub trait Sums: Clone + Default {
 
 /// When a stage's restarts begin and how much each weighs.
 ///
-/// A planned stage is cut into at most 24 steps, or into steps of 5 minutes where it is longer than
-/// two hours; one restart begins with each. Restarts past the plan weigh ever less, so that the
+/// A planned stage is cut into 20 steps, or into steps of 6 minutes where it is longer than two
+/// hours; one restart begins with each. Restarts past the plan weigh ever less, so that the
 /// weights still sum to 1 if the stage never ends. The 24 latest are kept: leaving out older ones
 /// only lowers the evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ impl Schedule {
     #[must_use]
     pub fn new(planned: Option<Duration>) -> Self {
         let length = planned.unwrap_or(Duration::from_secs(2 * 3600));
-        let step = (length / KEPT as u32).clamp(SHORTEST, LONGEST);
+        let step = (length / STEPS).clamp(SHORTEST, LONGEST);
         let steps = length.as_secs_f64() / step.as_secs_f64();
         Self { step, planned: (steps.ceil() as u32).max(1) }
     }
@@ -75,13 +75,15 @@ impl Schedule {
 }
 
 /// The weight of the test that begins with the stage.
-const START: f64 = 0.72;
+const START: f64 = 0.77;
 /// The weight of all restarts after the planned end together.
-const BEYOND: f64 = 0.02;
+const BEYOND: f64 = 0.01;
 /// How many restarts are kept.
 const KEPT: usize = 24;
+/// Into how many steps a planned stage of up to two hours is cut.
+const STEPS: u32 = 20;
 const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(360);
 
 /// Sums since the stage began, and what they were when each restart began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -129,10 +131,16 @@ impl<T: Sums> Log<T> {
         self.restarts.push_back(Restart { first, last, before: self.total.clone() });
     }
 
+    /// The evidence, where `ln_e` weighs sums over any span.
+    #[must_use]
+    pub fn weigh(&self, schedule: &Schedule, ln_e: impl Fn(&T) -> f64) -> Weighed<T> {
+        self.weigh_apart(schedule, &ln_e, &ln_e)
+    }
+
     /// The evidence, where `ln_e` weighs sums since the beginning and `ln_e_late` those since a
     /// restart.
     #[must_use]
-    pub fn weigh(
+    pub fn weigh_apart(
         &self,
         schedule: &Schedule,
         ln_e: impl Fn(&T) -> f64,
@@ -304,6 +312,12 @@ impl RatioTest {
         Self::on(grid(null, side, prior), side, whole, events_per_unit)
     }
 
+    /// The same question [`Side::Above`], asked of what begins late.
+    #[must_use]
+    pub fn late(null: f64, whole: &Tallies, events_per_unit: f64) -> Self {
+        Self::on(late_grid(null), Side::Above, whole, events_per_unit)
+    }
+
     fn on(grid: Grid, side: Side, whole: &Tallies, events_per_unit: f64) -> Self {
         let gains =
             whole.0.iter().map(|cell| ratio_gains(cautious_share(cell, side), &grid)).collect();
@@ -329,22 +343,36 @@ impl RatioTest {
 
 const GRID: usize = 30;
 
-/// Alternatives to a null: evenly spaced in ln r up to a thousand times the null.
+/// Alternatives to a null: evenly spaced in ln r, from 1.3 to 400 times the null.
 ///
-/// The long upper tail lets two events suffice at a disaster; the lean to ratios below 8 finds
-/// doublings sooner. Restarts do not lean: what begins late has little time left for small ones.
+/// Below 1.3 nothing is taken back anyway (the estimate must lie beyond the middle of null and
+/// limit). The long upper tail lets two events suffice at a disaster; the lean to ratios below 8
+/// finds doublings sooner. Restarts look less at both ends: what begins late has little time left
+/// for small ratios.
 fn grid(null: f64, side: Side, prior: Prior) -> Grid {
     match side {
         Side::Above => {
             let tilt = match prior {
-                Prior::Balanced => 0.4,
+                Prior::Balanced => 0.1,
                 Prior::SmallRegressions => 1.0,
                 Prior::Disasters => 0.0,
             };
-            Grid::geometric(null, 1000.0, GRID, move |ratio| ratio.min(8.0).powf(-tilt))
+            above(null, move |ratio| ratio.min(8.0).powf(-tilt))
         }
         Side::Below => Grid::geometric(null, 1e-3, GRID, |ratio| ratio.powf(0.3)),
     }
+}
+
+fn late_grid(null: f64) -> Grid {
+    above(null, |ratio| match ratio {
+        ..3.0 => 0.4,
+        100.0.. => 0.6,
+        _ => 1.0,
+    })
+}
+
+fn above(null: f64, weight: impl Fn(f64) -> f64) -> Grid {
+    Grid::geometric_from(1.3 * null, null, 400.0 / 1.3, GRID, weight)
 }
 
 fn cautious_share(cell: &Cell, side: Side) -> f64 {
@@ -453,7 +481,7 @@ mod tests {
         fair.add(cell(5.0, 40, 380, (10_000, 190_000)));
         let mut heavy = Tallies::default();
         heavy.add(cell(5.0, 40, 380, (20_000, 190_000)));
-        assert!(test(&fair) > 5.0 && test(&heavy) < 1.0, "{} {}", test(&fair), test(&heavy));
+        assert!(test(&fair) > 4.0 && test(&heavy) < 1.0, "{} {}", test(&fair), test(&heavy));
     }
 
     proptest! {
@@ -477,7 +505,7 @@ mod tests {
                 }
                 let whole = log.total().clone();
                 let test = RatioTest::new(1.0, Side::Above, Prior::Balanced, &whole, 1.0);
-                log.weigh(&schedule, |span| test.ln_e(span), |span| test.ln_e(span)).ln_e
+                log.weigh(&schedule, |span| test.ln_e(span)).ln_e
             };
             prop_assert_eq!(weigh(1).to_bits(), weigh(3).to_bits());
         }

@@ -30,8 +30,7 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// Ratios spaced evenly in their logarithm between `null` and `null · reach` (`reach > 1` lies
-    /// above, `reach < 1` below), each weighted by `weight(ratio / null)`.
+    /// `count` ratios spaced evenly in their logarithm between `null` and `null · reach`.
     #[must_use]
     pub(crate) fn geometric(
         null: f64,
@@ -39,8 +38,21 @@ impl Grid {
         count: usize,
         weight: impl Fn(f64) -> f64,
     ) -> Self {
-        let relative = |at: usize| reach.powf((at as f64 + 0.5) / count as f64);
-        Self::weighted(null, (0..count).map(|at| (null * relative(at), weight(relative(at)))))
+        Self::geometric_from(null, null, reach, count, weight)
+    }
+
+    /// `count` ratios spaced evenly in their logarithm between `from` and `from · reach`
+    /// (`reach > 1` goes up, `reach < 1` down), each weighted by `weight(ratio / null)`.
+    #[must_use]
+    pub(crate) fn geometric_from(
+        from: f64,
+        null: f64,
+        reach: f64,
+        count: usize,
+        weight: impl Fn(f64) -> f64,
+    ) -> Self {
+        let at = |at: usize| from * reach.powf((at as f64 + 0.5) / count as f64);
+        Self::weighted(null, (0..count).map(|i| (at(i), weight(at(i) / null))))
     }
 
     /// Alternatives spaced evenly between `null` and `end`, equally weighted.

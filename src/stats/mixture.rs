@@ -15,7 +15,8 @@ use crate::stats::check::{in_range, positive, successes_of};
 use crate::stats::error::{StatsError, finite, open_unit};
 use crate::stats::surprise::deviance;
 use crate::stats::tails::{
-    ln_beta_over, ln_incomplete_beta, ln_incomplete_gamma, ln_normal_cdf, stirling_rest,
+    ln_beta_over, ln_incomplete_beta, ln_incomplete_gamma, ln_normal_cdf_over_density,
+    stirling_rest,
 };
 
 /// Whether a sum is watched for being too large, or for being too far off in either direction.
@@ -262,12 +263,11 @@ impl BetaBinomial {
 }
 
 fn ln_normal(s: f64, v: f64, rho: f64, sides: Sides) -> f64 {
-    let sum = v + rho;
-    let z = s / sum.sqrt();
-    let both = -0.5 * (v / rho).ln_1p() + 0.5 * z * z;
+    let z = s / (v + rho).sqrt();
+    let width = -0.5 * (v / rho).ln_1p();
     match sides {
-        Sides::Two => both,
-        Sides::One => both + std::f64::consts::LN_2 + ln_normal_cdf(z),
+        Sides::Two => width + 0.5 * z * z,
+        Sides::One => width + std::f64::consts::LN_2 + ln_normal_cdf_over_density(z),
     }
 }
 

@@ -126,10 +126,21 @@ pub(crate) fn ln_normal_cdf(z: f64) -> f64 {
         let half = sum * std::f64::consts::FRAC_1_SQRT_2 * (2.0 * INVERSE_SQRT_TAU);
         return (0.5 + half.copysign(z)).ln();
     }
-    let ln_tail = -x * x + gamma_fraction(0.5, x * x).ln() + x.ln()
-        - std::f64::consts::LN_2
-        - 0.5 * std::f64::consts::PI.ln();
+    let ln_tail = ln_mills(x) - x * x;
     if z < 0.0 { ln_tail } else { ln_one_minus_exp(ln_tail) }
+}
+
+/// `ln Phi(z) + z^2 / 2`, without the cancellation of the two far below zero.
+pub(crate) fn ln_normal_cdf_over_density(z: f64) -> f64 {
+    let x = -z / std::f64::consts::SQRT_2;
+    if x < 1.0 { ln_normal_cdf(z) + 0.5 * z * z } else { ln_mills(x) }
+}
+
+/// `ln [ exp(x^2) erfc(x) / 2 ]` for `x >= 1`.
+fn ln_mills(x: f64) -> f64 {
+    gamma_fraction(0.5, x * x).ln() + x.ln()
+        - std::f64::consts::LN_2
+        - 0.5 * std::f64::consts::PI.ln()
 }
 
 /// The `z` that a standard normal value exceeds with the probability whose logarithm is

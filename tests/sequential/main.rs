@@ -2,3 +2,4 @@
 //! input, and error rates that hold.
 
 mod bad_input;
+mod planned_looks;

@@ -8,6 +8,7 @@ pub mod ab_test;
 pub mod blue_green;
 pub mod dispatch;
 pub mod driver;
+pub mod flag_gate;
 pub mod pilot;
 pub mod plane;
 pub mod pool;

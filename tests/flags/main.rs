@@ -10,6 +10,7 @@ mod decisions;
 mod files;
 #[cfg(feature = "flagd")]
 mod flagd;
+mod gate;
 #[cfg(feature = "openfeature")]
 mod open_feature;
 mod persistence;

@@ -3,3 +3,4 @@
 
 mod bad_input;
 mod planned_looks;
+mod promises;

@@ -77,7 +77,9 @@ fn storm(changes: u64, evaluations: u64, readers: u64) {
         done.store(true, Ordering::Relaxed);
     });
     let (asked, torn) = (asked.into_inner(), torn.into_inner());
-    println!("{changes} changes, {asked} evaluations by {readers} readers, {torn} torn");
+    crate::say(format_args!(
+        "{changes} changes, {asked} evaluations by {readers} readers, {torn} torn"
+    ));
     assert_eq!(torn, 0);
     assert_eq!(flags.revision(), changes + 1);
 }

@@ -67,7 +67,9 @@ fn difference(flags: &FlagdFlags, case: &Value) -> Option<String> {
 #[test]
 fn flagds_own_cases_pass() {
     let Ok(folder) = std::env::var("PILOTAGE_FLAGD_SUITE") else {
-        println!("skipped: PILOTAGE_FLAGD_SUITE names no folder with cases.json and flags/*.json");
+        crate::say(format_args!(
+            "skipped: PILOTAGE_FLAGD_SUITE names no folder with cases.json and flags/*.json"
+        ));
         return;
     };
     let folder = Path::new(&folder);
@@ -97,10 +99,10 @@ fn flagds_own_cases_pass() {
                 Some(difference) => failed.push(difference),
             }
         }
-        println!("fractional {name}: {of_version} cases");
+        crate::say(format_args!("fractional {name}: {of_version} cases"));
     }
-    println!("passed {passed}, failed {}", failed.len());
-    failed.iter().for_each(|failed| println!("  {failed}"));
+    crate::say(format_args!("passed {passed}, failed {}", failed.len()));
+    failed.iter().for_each(|failed| crate::say(format_args!("  {failed}")));
     assert!(failed.is_empty() && passed > 0);
 }
 
@@ -209,7 +211,7 @@ fn a_rule_that_doubles_itself_through_references_is_cut_off() {
 #[test]
 fn the_third_version_of_fractional_agrees_with_the_table() {
     let Ok(path) = std::env::var("PILOTAGE_BUCKETING_VECTORS") else {
-        println!("skipped: PILOTAGE_BUCKETING_VECTORS names no table");
+        crate::say(format_args!("skipped: PILOTAGE_BUCKETING_VECTORS names no table"));
         return;
     };
     let table = std::fs::read_to_string(&path).unwrap();
@@ -239,5 +241,5 @@ fn the_third_version_of_fractional_agrees_with_the_table() {
         assert_eq!(answer.variant, Some(&*format!("v{}", (hash * 997) >> 32)), "{row}");
         rows += 1;
     }
-    println!("{rows} rows agree");
+    crate::say(format_args!("{rows} rows agree"));
 }

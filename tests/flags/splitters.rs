@@ -84,7 +84,7 @@ fn growthbook_namespaces_agree() {
 #[test]
 fn hashes_agree_with_the_table() {
     let Ok(path) = std::env::var("PILOTAGE_BUCKETING_VECTORS") else {
-        println!("skipped: PILOTAGE_BUCKETING_VECTORS names no table");
+        crate::say(format_args!("skipped: PILOTAGE_BUCKETING_VECTORS names no table"));
         return;
     };
     let table = std::fs::read_to_string(&path).unwrap();
@@ -100,6 +100,6 @@ fn hashes_agree_with_the_table() {
         assert_eq!(format!("{sha1:015x}"), cells[9], "{row}");
         rows += 1;
     }
-    println!("{rows} rows agree");
+    crate::say(format_args!("{rows} rows agree"));
     assert!(rows > 0);
 }

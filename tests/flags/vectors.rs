@@ -10,7 +10,7 @@ use pilotage::strategy::flag::{Context, FeatureFlag, FlagSpec};
 #[test]
 fn exposure_agrees_with_the_table() {
     let Ok(path) = std::env::var("PILOTAGE_BUCKETING_VECTORS") else {
-        println!("skipped: PILOTAGE_BUCKETING_VECTORS names no table");
+        crate::say(format_args!("skipped: PILOTAGE_BUCKETING_VECTORS names no table"));
         return;
     };
     let table = std::fs::read_to_string(&path).unwrap();
@@ -33,6 +33,6 @@ fn exposure_agrees_with_the_table() {
         assert!(!flag(millionth_of_row).is_on(&subject), "{row}");
         assert!(flag(millionth_of_row + 1).is_on(&subject), "{row}");
     }
-    println!("{rows} rows agree");
+    crate::say(format_args!("{rows} rows agree"));
     assert!(rows > 0);
 }

@@ -273,7 +273,7 @@ impl FlagSet {
     }
 
     /// Kills a flag: from now on every call answers its off variant, whatever else changes, until
-    /// [`FlagSet::clear_kill`].
+    /// [`FlagSet::clear_kill`]. To outlive the process the set has to be stored.
     ///
     /// # Errors
     ///

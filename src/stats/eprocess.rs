@@ -8,6 +8,7 @@
 
 use crate::stats::check::{in_range, successes_of};
 use crate::stats::error::{StatsError, open_unit};
+use crate::stats::quadrature::ln_integral_of_falling;
 use crate::stats::surprise::deviance;
 use crate::stats::tails::{ln_beta_over, ln_incomplete_beta};
 
@@ -66,7 +67,18 @@ pub fn eprocess_binomial_one_sided_beta_mixture(
     }
     let p0 = 1.0 - q0;
     // The mass above q0 is that of failures below 1 - q0.
-    let mass = |x: f64, y: f64| ln_beta_over(x, y, q0, p0) + ln_incomplete_beta(y, x, p0, q0);
+    let mass = |x: f64, y: f64| {
+        if x < 1.0 && y >= 1.0 {
+            // Next to all of the mass lies below q0, so what lies above is summed by itself, over
+            // the log odds beyond those of q0.
+            let grown = |t: f64| {
+                if t < 1.0 { (q0 * t.exp_m1()).ln_1p() } else { t + (q0 + p0 * (-t).exp()).ln() }
+            };
+            ln_integral_of_falling(|t| x * t - (x + y) * grown(t))
+        } else {
+            ln_beta_over(x, y, q0, p0) + ln_incomplete_beta(y, x, p0, q0)
+        }
+    };
     let (a, b) = (2.0 * q0, 2.0 * p0);
     Ok(mass(a + successes, b + (trials - successes)) - mass(a, b))
 }

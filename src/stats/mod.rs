@@ -25,6 +25,7 @@ pub mod page_hinkley;
 pub mod power;
 pub mod predmix;
 pub mod proportion;
+pub(crate) mod quadrature;
 pub mod quantile;
 pub mod quantile_bound;
 pub mod rank;

@@ -14,6 +14,7 @@
 
 use crate::stats::check::{in_range, positive};
 use crate::stats::error::{StatsError, open_unit};
+use crate::stats::quadrature::NODES;
 use crate::stats::tails::{ln_normal_cdf, normal_upper_quantile};
 use statrs::function::erf::erfc;
 
@@ -60,14 +61,6 @@ impl Spending {
         })
     }
 }
-
-/// Legendre's nodes and weights on `[-1, 1]` for eight points, the positive half.
-const NODES: [(f64, f64); 4] = [
-    (0.183_434_642_495_649_8, 0.362_683_783_378_362),
-    (0.525_532_409_916_329, 0.313_706_645_877_887_3),
-    (0.796_666_477_413_626_7, 0.222_381_034_453_374_48),
-    (0.960_289_856_497_536_3, 0.101_228_536_290_376_26),
-];
 
 /// How far below zero paths are followed, in standard deviations.
 const LOWEST: f64 = 8.0;

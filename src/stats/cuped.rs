@@ -26,7 +26,7 @@ pub struct CupedDiff {
 ///
 /// Each unit is a pair of the covariate (first) and the metric (second). The covariate must have
 /// been measured *before* the assignment: one that the candidate can influence biases the answer.
-/// The slope is pooled within both arms. A covariate that does not vary changes nothing.
+/// The slope is that of all units together. A covariate that does not vary changes nothing.
 ///
 /// Source: A. Deng, Y. Xu, R. Kohavi and T. Walker, WSDM 2013.
 ///
@@ -43,9 +43,13 @@ pub fn cuped_diff(a: &PairMoments, b: &PairMoments, alpha: f64) -> Result<CupedD
         }
     }
     let ((xx_a, yy_a, xy_a), (xx_b, yy_b, xy_b)) = (a.deviations(), b.deviations());
-    let xx = xx_a + xx_b;
-    let theta = if xx > 0.0 { (xy_a + xy_b) / xx } else { 0.0 };
     let (n_a, n_b) = (real(a.n()), real(b.n()));
+    // The slope over all units, as the published libraries take it: what lies between the arms'
+    // means is part of it. Random assignment makes that part vanish as the arms grow.
+    let (apart, gap) = (n_a * n_b / (n_a + n_b), b.mean_x() - a.mean_x());
+    let xx = xx_a + xx_b + apart * gap * gap;
+    let xy = xy_a + xy_b + apart * gap * (b.mean_y() - a.mean_y());
+    let theta = if xx > 0.0 { xy / xx } else { 0.0 };
     let centre = a.mean_x() + (b.mean_x() - a.mean_x()) * (n_b / (n_a + n_b));
     let left = |xx: f64, yy: f64, xy: f64| (yy - 2.0 * theta * xy + theta * theta * xx).max(0.0);
     let part = |arm: &PairMoments, rest: f64| {

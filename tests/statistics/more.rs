@@ -3,8 +3,9 @@
 
 use pilotage::stats::error::StatsError;
 use pilotage::stats::multiplicity::Adjusted;
+use pilotage::stats::proportion::Alternative;
 use pilotage::stats::quantile::Definition;
-use pilotage::stats::rank::{Alternative, Continuity, KsTest, RankTest};
+use pilotage::stats::rank::{Continuity, KsTest, RankTest};
 use pilotage::stats::{bayes, divergence, imbalance, multiplicity, quantile, rank, stratified};
 use serde_json::{Value, json};
 
@@ -105,8 +106,8 @@ fn quantiles(data: &[f64], q: f64) -> Result<Value, StatsError> {
 
 fn alternative(args: &Value) -> Alternative {
     match args["alternative"].as_str() {
-        Some("greater" | "larger") => Alternative::Greater,
-        Some("less" | "smaller") => Alternative::Less,
+        Some("greater" | "larger") => Alternative::Larger,
+        Some("less" | "smaller") => Alternative::Smaller,
         _ => Alternative::TwoSided,
     }
 }
@@ -115,11 +116,11 @@ fn table(value: &Value) -> stratified::Table {
     [0, 1].map(|row| [0, 1].map(|column| number(&value[row][column]) as u64))
 }
 
-fn list(value: &Value) -> Vec<f64> {
+pub fn list(value: &Value) -> Vec<f64> {
     value.as_array().into_iter().flatten().map(number).collect()
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     match value.as_str() {
         Some("Infinity") => f64::INFINITY,
         Some("-Infinity") => f64::NEG_INFINITY,

@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn differences_turn_round_with_their_arms() {
         let (a, b) = (of(3, 40), of(9, 50));
-        for f in [newcombe_diff_interval, miettinen_nurminen_diff_interval_uncorrected] {
+        for f in [newcombe_diff_interval, score_diff_interval] {
             let (one, two) = (f(a, b, 0.05).unwrap(), f(b, a, 0.05).unwrap());
             assert!((one.lo + two.hi).abs() < 1e-12 && (one.hi + two.lo).abs() < 1e-12);
         }

@@ -19,6 +19,7 @@ use crate::judge::assess::{Evidence, Setting};
 use crate::judge::evidence::Schedule;
 use crate::judge::guardrail::{Action, Guardrail, GuardrailError, Measure, NoData};
 use crate::judge::latency::Past;
+use crate::judge::sample_ratio::{Shares, Visits};
 use crate::judge::verdict::{
     Cause, Doubt, Finding, Flaw, Hold, Needed, Proof, Rail, Reading, Verdict,
 };
@@ -89,6 +90,7 @@ pub struct StageJudge {
     share: TrafficShare,
     candidate_seen_at: Duration,
     streak: Streak,
+    shares: Shares,
 }
 
 /// Failed and judged calls of baseline and candidate in this step of the schedule and the last.
@@ -169,6 +171,7 @@ impl StageJudge {
             share: TrafficShare::NONE,
             candidate_seen_at: Duration::ZERO,
             streak: Streak::default(),
+            shares: Shares::default(),
         })
     }
 
@@ -184,6 +187,14 @@ impl StageJudge {
     #[must_use]
     pub fn with_baseline(mut self, baseline: &ArmCounts) -> Self {
         self.past.add(baseline);
+        self
+    }
+
+    /// With knowledge of how often one subject comes back during the stage; it sharpens the check
+    /// of the arms' shares.
+    #[must_use]
+    pub fn with_visits(mut self, visits: Visits) -> Self {
+        self.shares.set(visits);
         self
     }
 
@@ -205,6 +216,7 @@ impl StageJudge {
             self.lately = Lately { now: Default::default(), before: self.lately.now };
         }
         self.past.add(baseline);
+        self.shares.add(share, baseline, candidate);
         for ((seen, lately), counts) in
             self.seen.iter_mut().zip(&mut self.lately.now).zip([baseline, candidate])
         {
@@ -382,6 +394,17 @@ impl StageJudge {
             let values = evidence.out_of_range();
             if values > 0 && guardrail.action != Action::ReportOnly {
                 return Some(Flaw::OutOfRange { guardrail: guardrail.name.clone(), values });
+            }
+        }
+        if let Some(flaw) = self.shares.mismatch(self.elapsed) {
+            return Some(flaw);
+        }
+        let truth = |one: &Guardrail| {
+            one.measure == Measure::WrongAnswers && one.action != Action::ReportOnly
+        };
+        if self.guardrails.iter().any(truth) {
+            if let Some(flaw) = self.shares.missing_labels(self.elapsed) {
+                return Some(flaw);
             }
         }
         let judged = self.seen[1].judged();

@@ -316,6 +316,13 @@ pub enum Flaw {
         /// As seen.
         seen: f64,
     },
+    /// Truth arrives for one arm more often than for the other.
+    MissingLabels {
+        /// The part of the baseline's units whose truth is known.
+        baseline: f64,
+        /// The candidate's.
+        candidate: f64,
+    },
     /// Values outside their stated range.
     OutOfRange {
         /// Which guardrail.
@@ -344,6 +351,13 @@ impl fmt::Display for Flaw {
                  is broken",
                 percent(*seen),
                 percent(*planned)
+            ),
+            Self::MissingLabels { baseline, candidate } => write!(
+                f,
+                "the truth is known of {} of the baseline's answers and of {} of the candidate's: \
+                 the missing ones may be the wrong ones",
+                percent(*baseline),
+                percent(*candidate)
             ),
             Self::OutOfRange { guardrail, values } => {
                 write!(f, "{guardrail} has values outside its range ({values} left out)")

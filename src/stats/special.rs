@@ -6,7 +6,7 @@
 //! `statrs` only `erfc_inv` is used, as the start of a Newton iteration.
 
 use statrs::function::erf::erfc_inv;
-use std::f64::consts::{LN_2, SQRT_2};
+use std::f64::consts::SQRT_2;
 
 /// `ln sqrt(2 pi)`.
 pub(crate) const LN_SQRT_TAU: f64 = 0.918_938_533_204_672_8;
@@ -142,14 +142,6 @@ pub(crate) fn stirling_rest(x: f64) -> f64 {
         / at
 }
 
-/// `ln Gamma(x)` for `x > 0`.
-pub(crate) fn ln_gamma(x: f64) -> f64 {
-    if x < 0.5 {
-        return ln_gamma(x + 1.0) - x.ln();
-    }
-    (x - 0.5) * x.ln() - x + LN_SQRT_TAU + stirling_rest(x)
-}
-
 /// `ln B(a, b)` for `a, b > 0`.
 pub(crate) fn ln_beta(a: f64, b: f64) -> f64 {
     let n = a + b;
@@ -169,34 +161,16 @@ pub(crate) fn ln_choose(n: f64, k: f64) -> f64 {
     if k <= 0.0 || k >= n { 0.0 } else { -(n + 1.0).ln() - ln_beta(k + 1.0, n - k + 1.0) }
 }
 
-/// `ln(1 - exp(x))` for `x <= 0`.
-pub(crate) fn ln_1m_exp(x: f64) -> f64 {
-    if x > -LN_2 { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
-}
-
-/// `ln sum exp(x)`, without overflow; minus infinity of nothing.
-pub(crate) fn ln_sum_exp(values: &[f64]) -> f64 {
-    let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if best.is_infinite() {
-        return best;
-    }
-    best + values.iter().map(|x| (x - best).exp()).sum::<f64>().ln()
-}
-
 /// The number closest to a count. Exact below 2^53; above, one part in 10^16 off.
 #[expect(clippy::cast_precision_loss, reason = "a relative error of 1e-16 is below all others")]
 pub(crate) const fn real(count: u64) -> f64 {
     count as f64
 }
 
-/// The number closest to a length.
-#[expect(clippy::cast_precision_loss, reason = "lengths are far below 2^53")]
-pub(crate) const fn len(count: usize) -> f64 {
-    count as f64
-}
-
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::LN_2;
+
     use super::*;
 
     fn close(got: f64, want: f64, relative: f64) {
@@ -238,17 +212,8 @@ mod tests {
 
     #[test]
     fn the_gamma_family_agrees_with_factorials() {
-        close(ln_gamma(11.0), 3_628_800f64.ln(), 1e-15);
-        close(ln_gamma(0.5), std::f64::consts::PI.ln() / 2.0, 1e-14);
         close(ln_choose(50.0, 3.0), 19_600f64.ln(), 1e-14);
         close(ln_choose(1e18, 2.0), (1e18f64 * (1e18 - 1.0) / 2.0).ln(), 1e-14);
         assert_eq!(ln_choose(7.0, 0.0), 0.0);
-    }
-
-    #[test]
-    fn sums_and_complements_of_logarithms_do_not_overflow() {
-        close(ln_sum_exp(&[1000.0, 1000.0]), 1000.0 + LN_2, 1e-15);
-        assert_eq!(ln_sum_exp(&[]), f64::NEG_INFINITY);
-        close(ln_1m_exp(-1e-20), 1e-20f64.ln(), 1e-14);
     }
 }

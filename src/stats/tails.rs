@@ -164,12 +164,6 @@ pub(crate) fn normal_upper_quantile(ln_tail: f64) -> f64 {
     z
 }
 
-/// `ln(exp(a) + exp(b))` without overflow.
-pub(crate) fn ln_add(a: f64, b: f64) -> f64 {
-    let (high, low) = if a >= b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
-}
-
 /// Riemann's zeta function for `s > 1`.
 pub(crate) fn zeta(s: f64) -> f64 {
     const DIRECT: i32 = 24;
@@ -343,11 +337,5 @@ mod tests {
         }
         close(normal_upper_quantile(0.025f64.ln()), 1.959_963_984_540_054, 1e-13);
         assert_eq!(normal_upper_quantile(f64::NEG_INFINITY), f64::INFINITY);
-    }
-
-    #[test]
-    fn sums_of_logarithms_do_not_overflow() {
-        close(ln_add(1000.0, 1000.0), 1000.0 + std::f64::consts::LN_2, 1e-15);
-        assert_eq!(ln_add(f64::NEG_INFINITY, 3.0), 3.0);
     }
 }

@@ -75,7 +75,7 @@ impl Schedule {
 }
 
 /// The weight of the test that begins with the stage.
-const START: f64 = 0.77;
+pub(crate) const START: f64 = 0.77;
 /// The weight of all restarts after the planned end together.
 const BEYOND: f64 = 0.01;
 /// How many restarts are kept.
@@ -221,6 +221,14 @@ impl Tallies {
         cell.other_exposed = cell.other_exposed.saturating_add(batch.other_exposed);
     }
 
+    /// No event and no exposure yet, under one share.
+    #[must_use]
+    pub fn of_share(share: TrafficShare) -> Self {
+        let mut tallies = Self::default();
+        tallies.add(Cell { share, ..Cell::default() });
+        tallies
+    }
+
     /// Adds all of `other`, for example another replica's.
     pub fn merge(&mut self, other: &Self) {
         other.0.iter().for_each(|cell| self.add(*cell));
@@ -322,6 +330,15 @@ impl RatioTest {
         let gains =
             whole.0.iter().map(|cell| ratio_gains(cautious_share(cell, side), &grid)).collect();
         Self { grid, gains, temper: 1.0 / events_per_unit.max(1.0) }
+    }
+
+    /// `ln E` of so many events on the two arms, all under the first of the whole's shares.
+    #[must_use]
+    pub fn ln_e_of(&self, focus: u64, other: u64) -> f64 {
+        let Some(gains) = self.gains.first() else { return 0.0 };
+        let (hits, misses) = (focus as f64 * self.temper, other as f64 * self.temper);
+        let ratios: Vec<f64> = gains.iter().map(|(hit, miss)| hits * hit + misses * miss).collect();
+        mix(&self.grid, &ratios).max(FLOOR)
     }
 
     /// `ln E` of the counts of a span within the whole.

@@ -10,6 +10,7 @@ pub mod guardrail;
 pub mod latency;
 pub mod ledger;
 pub mod paired;
+pub mod planner;
 pub mod reference;
 pub mod sample_ratio;
 pub mod score;

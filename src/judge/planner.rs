@@ -248,7 +248,7 @@ impl Prospect {
                 let x = base + x as u64;
                 let beyond = match side {
                     Side::Above => x >= edge,
-                    Side::Below => x + 1 <= edge,
+                    Side::Below => x < edge,
                 };
                 if beyond {
                     now += *mass;

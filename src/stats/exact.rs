@@ -116,7 +116,7 @@ impl Urn {
 /// Logarithm of the binomial probability of `x` successes in `n`.
 ///
 /// Source: C. Loader, Fast and accurate computation of binomial probabilities (2000).
-fn ln_binomial(x: f64, n: f64, at: Split) -> f64 {
+pub(crate) fn ln_binomial(x: f64, n: f64, at: Split) -> f64 {
     let y = n - x;
     if x <= 0.0 {
         return n * ln_of(at.rest, at.x);

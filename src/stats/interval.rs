@@ -202,8 +202,9 @@ fn customary_variance(first: Proportion, second: Proportion, delta: f64) -> f64 
         let cosine = if p == 0.0 { 0.0 } else { (q / p.powi(3)).clamp(-1.0, 1.0) };
         2.0 * p * ((std::f64::consts::PI + cosine.acos()) / 3.0).cos() - shift
     };
-    let spread = |rate: f64, n: f64| (rate * (1.0 - rate)).max(0.0) / n;
-    spread(p0 + delta, n1) + spread(p0, n0)
+    // Its rates may leave [0, 1], and then take away variance; so do theirs.
+    let spread = |rate: f64, n: f64| rate * (1.0 - rate) / n;
+    (spread(p0 + delta, n1) + spread(p0, n0)).max(0.0)
 }
 
 fn score_interval(

@@ -48,6 +48,7 @@ pub mod exact;
 pub mod imbalance;
 pub(crate) mod incomplete;
 pub mod interval;
+pub(crate) mod kolmogorov;
 pub mod means;
 pub mod mixture;
 pub mod moments;

@@ -182,7 +182,7 @@ mod tests {
     fn normal_tails_are_exact_far_out() {
         close(normal_sf(0.0), 0.5, 1e-16);
         close(normal_sf(1.959_963_984_540_054), 0.025, 1e-14);
-        close(normal_sf(5.0), 2.866_515_718_791_939_1e-7, 1e-14);
+        close(normal_sf(5.0), 2.866_515_718_791_939e-7, 1e-14);
         close(normal_sf(10.0), 7.619_853_024_160_526e-24, 1e-14);
         close(normal_sf(37.0), 5.725_571_222_524_576_6e-300, 2e-14);
         close(normal_sf(-5.0), 0.999_999_713_348_428_1, 1e-15);

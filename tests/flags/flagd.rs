@@ -243,3 +243,89 @@ fn the_third_version_of_fractional_agrees_with_the_table() {
     }
     crate::say(format_args!("{rows} rows agree"));
 }
+
+mod bombs {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Any JSON, with a leaning to what rules are made of.
+    fn rule() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            prop_oneof!["\\PC{0,6}", "[0-9.]{1,5}", "a|b|on|off|targetingKey"]
+                .prop_map(Value::from),
+        ];
+        let operators = [
+            "if",
+            "==",
+            "===",
+            "!=",
+            "!",
+            "or",
+            "and",
+            ">",
+            "<=",
+            "max",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "map",
+            "filter",
+            "reduce",
+            "all",
+            "none",
+            "merge",
+            "in",
+            "cat",
+            "substr",
+            "missing",
+            "missing_some",
+            "starts_with",
+            "sem_ver",
+            "fractional",
+            "var",
+            "$ref",
+            "nothing",
+        ];
+        leaf.prop_recursive(6, 64, 5, move |inner| {
+            let list = proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from);
+            let argument = prop_oneof![3 => list.clone(), 1 => inner];
+            let call = (proptest::sample::select(operators.to_vec()), argument)
+                .prop_map(|(name, given)| json!({ name: given }));
+            prop_oneof![1 => list, 3 => call]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_rule_brings_the_server_down(
+            rule in rule(),
+            shared in rule(),
+            context in rule(),
+            version in proptest::sample::select(vec![Fractional::V1, Fractional::V2, Fractional::V3]),
+        ) {
+            let file = json!({"$evaluators": {"a": shared, "b": {"!": {"$ref": "a"}}}, "flags": {
+                "x": {"state": "ENABLED", "variants": {"on": 1, "off": 0}, "defaultVariant": "off",
+                      "targeting": {"if": [rule.clone(), "on", "off"]}},
+                "y": {"state": "ENABLED", "variants": {"on": 1}, "targeting": {"cat": [rule]}}}});
+            let context = json!({"targetingKey": "k", "a": context, "b": [1, {"c": "x"}]});
+            let flags = FlagdFlags::parse(file.to_string().as_bytes(), &options(version)).unwrap();
+            for key in ["x", "y"] {
+                let answer = flags.evaluate(key, Wanted::Any, &context, i64::MAX);
+                prop_assert_eq!(answer.error.is_some(), answer.message.is_some());
+                prop_assert_eq!(answer.value.is_some(), answer.variant.is_some());
+            }
+            let _ = check_file(&file, Shape::Provider);
+        }
+
+        #[test]
+        fn no_bytes_bring_the_server_down(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = FlagdFlags::parse(&bytes, &Options::default());
+        }
+    }
+}

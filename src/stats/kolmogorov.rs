@@ -10,7 +10,6 @@
 
 use crate::stats::exact::ln_binomial;
 use crate::stats::incomplete::Split;
-use crate::stats::special::len;
 use std::f64::consts::PI;
 
 /// `P(D >= d)` for one sample of `n` values against its own distribution.
@@ -158,6 +157,11 @@ fn expansion_cdf(d: f64, n: f64) -> f64 {
     ];
     let step = 1.0 / n.sqrt();
     root * (terms[0] + step * (terms[1] + step * (terms[2] + step * terms[3])))
+}
+
+/// A length as a number; below 2^53 without loss.
+const fn len(count: usize) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::outcome::{Marks, Status};
 
 /// Splits whose calls are kept apart.
 pub const BANKS: usize = 4;
+/// Latency buckets; `loom` tries out too many interleavings for all of them.
+const CELLS: usize = if cfg!(loom) { 1 } else { BUCKETS };
 
 /// Counters for the calls a ring had no room for.
 #[derive(Debug)]
@@ -84,12 +86,12 @@ impl Overflow {
                 count(&cell.fell_back);
             }
             if let Some(kind) = kind_of(status) {
-                let bucket = words.bucket().min(BUCKETS - 1);
+                let bucket = words.bucket().min(CELLS - 1);
                 cell.latency[kind][bucket].fetch_add(1, Ordering::Relaxed);
             }
         }
         // Pairs with the Acquire of `take`: who sees the bit sees the counts.
-        self.dirty.fetch_or(1 << bank, Ordering::Release);
+        self.dirty.fetch_or(1 << bank, COUNTED);
     }
 
     /// Takes everything counted under `epoch` (and under those 4, 8, … before it) and hands it
@@ -100,16 +102,21 @@ impl Overflow {
             return;
         }
         // Cleared first: a count that comes while we read sets it again.
-        self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
+        if !CLEAR_LAST {
+            self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
+        }
         for arm in 0..self.arms {
             hand_over(arm, self.cells[bank * self.arms + arm].take());
+        }
+        if CLEAR_LAST {
+            self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
         }
     }
 
     /// Bytes on the heap.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.cells.len() * (size_of::<Cell>() + 2 * BUCKETS * size_of::<AtomicU32>())
+        self.cells.len() * (size_of::<Cell>() + 2 * CELLS * size_of::<AtomicU32>())
     }
 }
 
@@ -127,13 +134,18 @@ pub const fn kind_of(status: usize) -> Option<usize> {
     }
 }
 
+// What matters has a name, so that `scripts/mutants.sh` can spoil it and show that a test notices.
+const COUNTED: Ordering =
+    if cfg!(pilotage_mutant = "overflow_counted") { Ordering::Relaxed } else { Ordering::Release };
+const CLEAR_LAST: bool = cfg!(pilotage_mutant = "overflow_clear_last");
+
 const fn bank_of(epoch: Epoch) -> usize {
     epoch.number() as usize % BANKS
 }
 
 impl Cell {
     fn new() -> Self {
-        let buckets = || (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
+        let buckets = || (0..CELLS).map(|_| AtomicU32::new(0)).collect();
         Self {
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             marks: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -188,5 +200,47 @@ mod tests {
         assert_eq!(seen[1].1.answered.len(), 1);
         overflow.take(new, |_, _| panic!("taken twice"));
         overflow.take(old, |arm, spilled| assert_eq!(spilled.ended[1], arm as u64));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::ids::Arm;
+    use crate::observe::record::Observation;
+    use crate::outcome::Outcome;
+
+    #[test]
+    fn loom_a_count_added_while_another_is_taken_is_not_lost() {
+        static TAKEN_MEANWHILE: AtomicUsize = AtomicUsize::new(0);
+        loom::model(|| {
+            let epoch = Epoch::new(0);
+            let overflow = Arc::new(Overflow::new(1));
+            let writers = [(); 2].map(|()| {
+                let overflow = Arc::clone(&overflow);
+                thread::spawn(move || {
+                    let seen = Observation::new(Arm::BASELINE, epoch, 70, Outcome::ok());
+                    overflow.add(Words::pack(&seen));
+                })
+            });
+            let mut taken = [0, 0];
+            let mut take = || {
+                overflow.take(epoch, |_, spilled| {
+                    taken[0] += spilled.ended[0];
+                    taken[1] += spilled.answered.iter().map(|(_, count)| count).sum::<u64>();
+                });
+                taken[1] as usize
+            };
+            TAKEN_MEANWHILE.fetch_add(take(), SeqCst);
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            take();
+            assert_eq!(taken, [2, 2]);
+        });
+        assert!(TAKEN_MEANWHILE.load(SeqCst) > 0, "nothing was ever taken in between");
     }
 }

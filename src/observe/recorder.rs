@@ -282,3 +282,47 @@ pub(crate) fn thread_index() -> usize {
         mine => mine,
     })
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::outcome::Outcome;
+
+    #[test]
+    fn loom_calls_of_two_splits_are_counted_once_each_while_the_split_changes() {
+        static STALE: AtomicUsize = AtomicUsize::new(0);
+        static SPILLED: AtomicUsize = AtomicUsize::new(0);
+        loom::model(|| {
+            let (old, new) = (Epoch::new(0), Epoch::new(1));
+            let size = Size { arms: 1, shards: 1, records: 2, subjects: 1 };
+            let recorder = Arc::new(Recorder::new(size, old, Moment::ZERO));
+            let writer = {
+                let recorder = Arc::clone(&recorder);
+                thread::spawn(move || {
+                    for epoch in [old, new, new] {
+                        recorder.start(Arm::BASELINE, epoch, Draw::Random);
+                        let seen = Observation::new(Arm::BASELINE, epoch, 70, Outcome::ok());
+                        recorder.record(&seen);
+                    }
+                })
+            };
+            drop(recorder.drain(Moment::ZERO, old));
+            let between = recorder.snapshot(Moment::ZERO, new);
+            STALE.fetch_add(between.stale as usize, SeqCst);
+            writer.join().unwrap();
+            let snapshot = recorder.snapshot(Moment::ZERO, new);
+            let counts = &snapshot.arms[0];
+            assert_eq!((counts.started, counts.finished()), (2, 2));
+            SPILLED.fetch_add(counts.detail_lost as usize, SeqCst);
+            let totals = recorder.totals(Moment::ZERO, new);
+            assert_eq!((totals[0].started, totals[0].finished()), (3, 3));
+        });
+        assert!(STALE.load(SeqCst) > 0, "no call was ever overtaken by the split");
+        assert!(SPILLED.load(SeqCst) > 0, "the ring never overflowed");
+    }
+}

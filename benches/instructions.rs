@@ -11,9 +11,9 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use pilotage::clock::{Clock, Moment};
-use pilotage::ids::{Arm, Epoch};
+use pilotage::ids::{Arm, Epoch, Segment};
 use pilotage::model::{self, Call, Model};
-use pilotage::observe::record::{Observation, SubjectTag};
+use pilotage::observe::record::{CallKey, Draw, SubjectTag, Words};
 use pilotage::observe::recorder::{Recorder, Size};
 use pilotage::outcome::Outcome;
 use pilotage::route::switch::TrafficSwitch;
@@ -50,7 +50,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let what = arguments.next();
     let times: u64 = arguments.next().and_then(|times| times.parse().ok()).unwrap_or(1);
-    let all = ["predict", "predict_async", "begin_finish", "record", "split_and_hash"];
+    let all = ["loop", "predict", "predict_async", "begin_finish", "record", "split_and_hash"];
     for name in all {
         if what.as_deref().is_none_or(|what| what == name) {
             run(name, times);
@@ -69,7 +69,13 @@ fn run(what: &str, times: u64) {
     let recorder = Recorder::new(SIZE(), Epoch::new(0), Moment::ZERO);
     let ids: Vec<String> = (0..64).map(|number| format!("user-{number:011}")).collect();
     let id = |at: u64| black_box(ids[at as usize % 64].as_str());
+    let subject = Some(SubjectTag::of(77));
+    let key = CallKey::new(Arm::BASELINE, Epoch::new(0), Segment::NONE, subject, Draw::Random);
     match what {
+        // What the loop around the others costs.
+        "loop" => (0..times).for_each(|at| {
+            black_box(&Request::of(id(at)));
+        }),
         "predict" => (0..times).for_each(|at| {
             assert!(black_box(router.predict_sync(&Request::of(id(at)), &at)).is_ok());
         }),
@@ -86,9 +92,8 @@ fn run(what: &str, times: u64) {
             black_box(router.begin(&Request::of(id(at))).finish(black_box(Outcome::ok())));
         }),
         "record" => (0..times).for_each(|at| {
-            let mut seen = Observation::new(Arm::BASELINE, Epoch::new(0), at, Outcome::ok());
-            seen.subject = Some(SubjectTag::of(at));
-            recorder.record(&black_box(seen));
+            let outcome = Outcome::ok();
+            recorder.write(Words::of(black_box(key), black_box(at), &outcome, false));
         }),
         "split_and_hash" => (0..times).for_each(|at| {
             black_box(router.arm_of(&Request::of(id(at))));

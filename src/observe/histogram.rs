@@ -22,15 +22,12 @@ pub const RELATIVE_ERROR: f64 = 1.0 / (2.0 * STEPS as f64);
 #[inline]
 #[must_use]
 pub const fn bucket_of(nanos: u64) -> usize {
-    if nanos < STEPS {
-        return nanos as usize;
-    }
-    let top = u64::BITS - 1 - nanos.leading_zeros();
-    if top >= TOP_BITS {
-        return BUCKETS - 1;
-    }
-    let shift = top - BITS;
-    (((shift + 1) as usize) << BITS) + ((nanos >> shift) & (STEPS - 1)) as usize
+    // Below 128 each value has its own bucket. From there on the leading 7 bits count, one of
+    // which is always set and so adds up to the next octave by itself. No branch: it is on the
+    // request path.
+    let shift = u64::BITS - 1 - BITS - (nanos | STEPS).leading_zeros();
+    let bucket = ((shift as usize) << BITS) + (nanos >> shift) as usize;
+    if bucket < BUCKETS { bucket } else { BUCKETS - 1 }
 }
 
 /// The smallest latency that falls into `bucket`, in nanoseconds.

@@ -15,4 +15,5 @@ pub mod sink;
 pub mod snapshot;
 pub mod subjects;
 pub(crate) mod sync;
+pub(crate) mod thread_place;
 pub mod window;

@@ -81,6 +81,12 @@ impl Observation {
         }
     }
 
+    /// What of it was known when it began.
+    #[must_use]
+    pub const fn key(&self) -> CallKey {
+        CallKey::new(self.arm, self.epoch, self.segment, self.subject, self.draw)
+    }
+
     /// With the time it took.
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {
@@ -89,42 +95,162 @@ impl Observation {
     }
 }
 
-/// A packed [`Observation`].
+/// What is known of a call when it begins, in one word: it travels with the call and is most of
+/// its record and of its ticket.
 ///
-/// First word, from the top: epoch 16, arm 8, status 3, marks 5, segment 8, subject 24. Second:
-/// flags 20, latency bucket 12, score 32.
+/// From the top: epoch 16 bits, arm 4, subject known 1, no evidence 1, two spare, eight for how it
+/// ends (zero here), segment 8, subject 24.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CallKey(u64);
+
+const KNOWN_SUBJECT: u64 = 1 << 43;
+const CHOSEN: u64 = 1 << 42;
+
+impl CallKey {
+    /// A key. The arm's number is below 16.
+    #[inline]
+    #[must_use]
+    pub const fn new(
+        arm: Arm,
+        epoch: Epoch,
+        segment: Segment,
+        subject: Option<SubjectTag>,
+        draw: Draw,
+    ) -> Self {
+        let subject = match subject {
+            Some(tag) => KNOWN_SUBJECT | tag.number() as u64,
+            None => 0,
+        };
+        let draw = match draw {
+            Draw::Random => 0,
+            Draw::Chosen => CHOSEN,
+        };
+        Self(
+            (epoch.number() as u64) << 48
+                | (arm.index() as u64 & 0xf) << 44
+                | draw
+                | (segment.index() as u64) << 24
+                | subject,
+        )
+    }
+
+    /// The key of a call of `arm`, 0 or 1, of a subject with this hash, where the draw decided;
+    /// `epoch_bits` has the epoch on top and zeros below.
+    #[inline]
+    pub(crate) const fn drawn(epoch_bits: u64, arm: u64, segment: Segment, hash: u64) -> Self {
+        Self(
+            epoch_bits
+                | arm << 44
+                | KNOWN_SUBJECT
+                | (segment.index() as u64) << 24
+                | SubjectTag::of(hash).number() as u64,
+        )
+    }
+
+    /// The key in a word, whose other bits are cleared.
+    #[inline]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word & !(0x3ff << 32))
+    }
+
+    /// The key as a word.
+    #[inline]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The last three bits of the epoch and the arm, which stand side by side: below 128.
+    #[inline]
+    pub(crate) const fn class(self) -> usize {
+        (self.0 >> 44) as usize & 0x7f
+    }
+
+    /// Under which split the call was assigned.
+    #[inline]
+    #[must_use]
+    pub const fn epoch(self) -> Epoch {
+        Epoch::new((self.0 >> 48) as u16)
+    }
+
+    /// To which arm.
+    #[inline]
+    #[must_use]
+    pub const fn arm(self) -> Arm {
+        Arm::new((self.0 >> 44) as u8 & 0xf)
+    }
+
+    /// Of which segment.
+    #[inline]
+    #[must_use]
+    pub const fn segment(self) -> Segment {
+        Segment::new((self.0 >> 24) as u8)
+    }
+
+    /// Whose it is, where known.
+    #[inline]
+    #[must_use]
+    pub const fn subject(self) -> Option<SubjectTag> {
+        if self.0 & KNOWN_SUBJECT == 0 { None } else { Some(SubjectTag::of(self.0)) }
+    }
+
+    /// Whether it is evidence.
+    #[inline]
+    #[must_use]
+    pub const fn draw(self) -> Draw {
+        if self.0 & CHOSEN == 0 { Draw::Random } else { Draw::Chosen }
+    }
+}
+
+/// A packed observation: the call's key with how it ended (status 3 bits, marks 5, at bit 32), and
+/// a second word of flags 20 bits, latency bucket 12, score 32.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Words(pub [u64; 2]);
 
 const SCORED: u64 = 1 << 44;
 const TRUTH_KNOWN: u64 = 1 << 45;
 const RIGHT: u64 = 1 << 46;
-const KNOWN_SUBJECT: u64 = 1 << 47;
-const CHOSEN: u64 = 1 << 48;
-const FELL_BACK: u64 = 1 << 49;
+const FELL_BACK: u64 = 1 << 47;
 
 impl Words {
-    /// Packs an observation.
+    /// Packs what is known when a call ends.
     #[inline]
     #[must_use]
+    pub fn of(key: CallKey, nanos: u64, outcome: &Outcome, fell_back: bool) -> Self {
+        let ended = (outcome.status.index() << 5) as u64 | outcome.marks.bits() as u64;
+        let mut second = (bucket_of(nanos) as u64) << 32;
+        if let Some(score) = outcome.score {
+            second |= SCORED | u64::from(score.to_bits());
+        }
+        if let Some(right) = outcome.correct {
+            second |= if right { TRUTH_KNOWN | RIGHT } else { TRUTH_KNOWN };
+        }
+        if fell_back {
+            second |= FELL_BACK;
+        }
+        Self([key.0 | ended << 32, second])
+    }
+
+    /// Packs an answer without more to say of it.
+    #[inline]
+    #[must_use]
+    pub const fn answered(key: CallKey, nanos: u64) -> Self {
+        // The status is number 0.
+        Self([key.0, (bucket_of(nanos) as u64) << 32])
+    }
+
+    /// Packs an observation.
+    #[must_use]
     pub fn pack(seen: &Observation) -> Self {
-        let outcome = &seen.outcome;
-        let first = (seen.epoch.number() as u64) << 48
-            | (seen.arm.index() as u64) << 40
-            | (outcome.status.index() as u64) << 37
-            | (outcome.marks.bits() as u64) << 32
-            | (seen.segment.index() as u64) << 24
-            | seen.subject.map_or(0, SubjectTag::number) as u64;
-        let flag = |set: bool, flag: u64| if set { flag } else { 0 };
-        let second = (bucket_of(seen.nanos) as u64) << 32
-            | outcome.score.map_or(0, f32::to_bits) as u64
-            | flag(outcome.score.is_some(), SCORED)
-            | flag(outcome.correct.is_some(), TRUTH_KNOWN)
-            | flag(outcome.correct == Some(true), RIGHT)
-            | flag(seen.subject.is_some(), KNOWN_SUBJECT)
-            | flag(matches!(seen.draw, Draw::Chosen), CHOSEN)
-            | flag(seen.fell_back, FELL_BACK);
-        Self([first, second])
+        Self::of(seen.key(), seen.nanos, &seen.outcome, seen.fell_back)
+    }
+
+    /// The call's key.
+    #[inline]
+    #[must_use]
+    pub const fn key(self) -> CallKey {
+        CallKey::from_word(self.0[0])
     }
 
     /// The epoch.
@@ -138,7 +264,7 @@ impl Words {
     #[inline]
     #[must_use]
     pub const fn arm(self) -> usize {
-        (self.0[0] >> 40) as usize & 0xff
+        (self.0[0] >> 44) as usize & 0xf
     }
 
     /// The number of the status.
@@ -159,14 +285,21 @@ impl Words {
     #[inline]
     #[must_use]
     pub const fn segment(self) -> Segment {
-        Segment::new((self.0[0] >> 24) as u8)
+        self.key().segment()
     }
 
     /// The subject, where known.
     #[inline]
     #[must_use]
     pub const fn subject(self) -> Option<SubjectTag> {
-        if self.0[1] & KNOWN_SUBJECT == 0 { None } else { Some(SubjectTag::of(self.0[0])) }
+        self.key().subject()
+    }
+
+    /// Whether the call is evidence.
+    #[inline]
+    #[must_use]
+    pub const fn draw(self) -> Draw {
+        self.key().draw()
     }
 
     /// The latency's bucket.
@@ -190,13 +323,6 @@ impl Words {
         if self.0[1] & TRUTH_KNOWN == 0 { None } else { Some(self.0[1] & RIGHT != 0) }
     }
 
-    /// Whether the call is evidence.
-    #[inline]
-    #[must_use]
-    pub const fn draw(self) -> Draw {
-        if self.0[1] & CHOSEN == 0 { Draw::Random } else { Draw::Chosen }
-    }
-
     /// Whether the baseline answered instead.
     #[inline]
     #[must_use]
@@ -214,7 +340,7 @@ impl Words {
         outcome.score = self.score();
         outcome.correct = self.correct();
         Some(Observation {
-            arm: Arm::new(self.arm() as u8),
+            arm: self.key().arm(),
             epoch: self.epoch(),
             segment: self.segment(),
             subject: self.subject(),
@@ -235,7 +361,8 @@ mod tests {
     proptest! {
         #[test]
         fn words_hold_the_whole_observation(
-            (arm, epoch, segment, tag) in any::<(u8, u16, u8, Option<u32>)>(),
+            (epoch, segment, tag) in any::<(u16, u8, Option<u32>)>(),
+            arm in 0..16_u8,
             bucket in 0..2_368_usize,
             status in 0..5_usize,
             (marks, score, correct) in any::<(u8, Option<f32>, Option<bool>)>(),

@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Epoch;
+use crate::route::bucket::millionth;
 use crate::share::TrafficShare;
 
 /// A place a model stands in. A rollout has two, and promotion swaps their roles rather than the
@@ -125,6 +126,41 @@ impl Split {
             exposure: share_in(word >> 20),
             candidate: share_in(word),
         }
+    }
+}
+
+/// A split as the word holds it: a request looks at what it needs and takes nothing apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed(u64);
+
+impl Packed {
+    /// The epoch in the upper 16 bits, all others zero: as a call's key has it.
+    #[inline]
+    pub(crate) const fn epoch_bits(self) -> u64 {
+        self.0 & (0xffff << 48)
+    }
+
+    /// The number of the slot the baseline stands in.
+    #[inline]
+    pub(crate) const fn primary(self) -> usize {
+        (self.0 >> 40) as usize & 1
+    }
+
+    /// Whether everybody takes part.
+    #[inline]
+    pub(crate) const fn exposes_all(self) -> bool {
+        self.0 >> 20 & 0xf_ffff == TrafficShare::ALL.ppm() as u64
+    }
+
+    /// Whether a subject of this hash that takes part is on the candidate.
+    #[inline]
+    pub(crate) const fn on_candidate(self, hash: u64) -> bool {
+        (millionth(hash) as u64) < self.0 & 0xf_ffff
+    }
+
+    /// The whole split.
+    pub(crate) const fn split(self) -> Split {
+        Split::unpack(self.0)
     }
 }
 
@@ -258,6 +294,12 @@ impl SplitWord {
     pub fn read(&self) -> Split {
         // Pairs with the Release of `replace`: who sees a split sees the model deployed before it.
         Split::unpack(self.0.load(Ordering::Acquire))
+    }
+
+    /// The split in force as it stands in the word, for the request path.
+    #[inline]
+    pub(crate) fn packed(&self) -> Packed {
+        Packed(self.0.load(Ordering::Acquire))
     }
 
     /// Takes all traffic from the candidate, from any thread, in any state, as often as wanted.

@@ -1,9 +1,9 @@
 //! A call under way.
 
 use crate::clock::{Clock, Moment};
-use crate::ids::{Arm, Epoch, Segment};
+use crate::ids::{Arm, Epoch};
 use crate::model::Call;
-use crate::observe::record::{Draw, Observation, SubjectTag};
+use crate::observe::record::{CallKey, Words};
 use crate::outcome::{Outcome, Status};
 use crate::serve::router::Inner;
 use crate::serve::slots::Held;
@@ -41,11 +41,7 @@ pub struct Guard<'r, M, C: Clock> {
 /// What is known when a call begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begun {
-    pub arm: Arm,
-    pub epoch: Epoch,
-    pub segment: Segment,
-    pub subject: Option<SubjectTag>,
-    pub draw: Draw,
+    pub key: CallKey,
     pub nonce: u32,
     pub at: Moment,
 }
@@ -62,30 +58,29 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     #[must_use]
     pub const fn arm(&self) -> Arm {
-        self.begun.arm
+        self.begun.key.arm()
     }
 
     /// Under which split.
     #[inline]
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
-        self.begun.epoch
+        self.begun.key.epoch()
     }
 
     /// What to tell the model of the call.
     #[inline]
     #[must_use]
     pub fn call(&self) -> Call {
-        Call { deadline: self.inner.deadline(), ..Call::serving(self.begun.arm) }
+        Call { deadline: self.inner.deadline(), ..Call::serving(self.arm()) }
     }
 
     /// The ticket of this call, for a stream whose header goes out before its end.
     #[inline]
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        let Begun { arm, epoch, segment, subject, draw, nonce, at } = self.begun;
-        let router = self.inner.tag();
-        Ticket::of(&Served { epoch, arm, draw, router, segment, subject, at, nonce })
+        let Begun { key, nonce, at } = self.begun;
+        Ticket::of(&Served { key, router: self.inner.tag(), at, nonce })
     }
 
     /// Counts the call as ended and gives the ticket for a later truth. An answer that took longer
@@ -105,19 +100,31 @@ impl<M, C: Clock> Guard<'_, M, C> {
         self.ticket()
     }
 
+    /// Counts the call as answered, when there is no more to say of it.
     #[inline]
+    pub(crate) fn answered(mut self) -> Ticket {
+        self.open = false;
+        let nanos = self.nanos();
+        if nanos > self.inner.deadline_nanos() {
+            self.end(Outcome::timeout(), false);
+        } else {
+            self.inner.record(Words::answered(self.begun.key, nanos));
+        }
+        self.ticket()
+    }
+
+    #[inline]
+    fn nanos(&self) -> u64 {
+        self.inner.now().as_nanos().saturating_sub(self.begun.at.as_nanos())
+    }
+
     fn end(&mut self, mut outcome: Outcome, fell_back: bool) {
         self.open = false;
-        let nanos = self.inner.now().as_nanos().saturating_sub(self.begun.at.as_nanos());
+        let nanos = self.nanos();
         if outcome.status == Status::Ok && nanos > self.inner.deadline_nanos() {
             outcome.status = Status::Timeout;
         }
-        let mut seen = Observation::new(self.begun.arm, self.begun.epoch, nanos, outcome);
-        seen.segment = self.begun.segment;
-        seen.subject = self.begun.subject;
-        seen.draw = self.begun.draw;
-        seen.fell_back = fell_back;
-        self.inner.record(&seen);
+        self.inner.record(Words::of(self.begun.key, nanos, &outcome, fell_back));
     }
 }
 

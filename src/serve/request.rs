@@ -1,7 +1,6 @@
 //! Who asks.
 
 use crate::ids::{Arm, Segment};
-use crate::route::bucket::Decimal;
 
 /// Who asks, as far as routing is concerned: a subject, and what group it belongs to.
 ///
@@ -29,7 +28,9 @@ pub enum Subject<'a> {
     /// An id as bytes.
     Bytes(&'a [u8]),
     /// A number, hashed as its decimal text.
-    Number(Decimal),
+    Number(u64),
+    /// A number with a sign, hashed likewise.
+    Signed(i64),
     /// Nobody knows: every request is drawn anew.
     Unknown,
 }
@@ -130,25 +131,25 @@ impl<'a> From<&'a Vec<u8>> for Subject<'a> {
 
 impl From<u64> for Subject<'_> {
     fn from(id: u64) -> Self {
-        Self::Number(Decimal::of(id))
+        Self::Number(id)
     }
 }
 
 impl From<u32> for Subject<'_> {
     fn from(id: u32) -> Self {
-        Self::Number(Decimal::of(id.into()))
+        Self::Number(id.into())
     }
 }
 
 impl From<i64> for Subject<'_> {
     fn from(id: i64) -> Self {
-        Self::Number(Decimal::of_signed(id))
+        Self::Signed(id)
     }
 }
 
 impl From<i32> for Subject<'_> {
     fn from(id: i32) -> Self {
-        Self::Number(Decimal::of_signed(id.into()))
+        Self::Signed(id.into())
     }
 }
 

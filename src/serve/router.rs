@@ -14,14 +14,15 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::clock::{Clock, Moment, StdClock};
 use crate::ids::{Arm, Epoch, Name, NameError, Segment};
 use crate::model::{Call, Model, SyncModel};
-use crate::observe::record::{Draw, Observation, SubjectTag};
-use crate::observe::recorder::{Recorder, thread_index};
+use crate::observe::record::{CallKey, Draw, Observation, SubjectTag, Words};
+use crate::observe::recorder::Recorder;
 use crate::observe::sink::MetricsSink;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
+use crate::observe::thread_place::thread_place;
 use crate::observe::window::Quantiles;
 use crate::outcome::{Outcome, Status};
-use crate::route::bucket::{Bucketing, Scheme, inside};
-use crate::route::switch::{Slot, Split, SplitWord};
+use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
+use crate::route::switch::{Packed, Slot, Split, SplitWord};
 use crate::serve::builder::{Fallback, NoModel, RouterBuilder};
 use crate::serve::catch::{Payload, caught, caught_future, discard};
 use crate::serve::guard::{Begun, Guard};
@@ -231,7 +232,7 @@ impl<M, C: Clock> Router<M, C> {
     /// drawn anew each time.
     #[must_use]
     pub fn arm_of(&self, request: &Request<'_>) -> Arm {
-        self.inner.assign(request, self.inner.word.read()).arm
+        self.inner.assign(request, self.inner.word.packed(), Segment::NONE).arm()
     }
 
     /// Counts a truth that arrived after its call had ended: whether the answer was right, a
@@ -327,7 +328,7 @@ impl<M, C: Clock> Router<M, C> {
     #[must_use]
     pub fn model(&self, arm: Arm) -> Option<Arc<M>> {
         let slot = slot_of(arm, self.split())?;
-        Some(self.inner.slots.hold(thread_index(), slot)?.share())
+        Some(self.inner.slots.hold(thread_place(), slot.index())?.share())
     }
 
     /// The router's name.
@@ -445,8 +446,13 @@ impl<M: Model, C: Clock> Router<M, C> {
         let guard = self.inner.begin(&request);
         let call = guard.call();
         let ended = caught_future(|| guard.model().predict(input, &call)).await;
-        let failed = match guard.settle(ended) {
-            Settled::Done(result) => return result,
+        let unsettled = match ended {
+            Ok(Ok(output)) => return Ok(guard.answer(output)),
+            Ok(Err(error)) => Ok(error),
+            Err(payload) => Err(payload),
+        };
+        let failed = match guard.settle(unsettled) {
+            Settled::Done(error) => return Err(error),
             Settled::Failed(failed) => failed,
         };
         let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
@@ -473,9 +479,23 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
         let guard = self.inner.begin(request);
         let call = guard.call();
-        let ended = caught(|| guard.model().predict_sync(input, &call));
-        let failed = match guard.settle(ended) {
-            Settled::Done(result) => return result,
+        let unsettled = match caught(|| guard.model().predict_sync(input, &call)) {
+            Ok(Ok(output)) => return Ok(guard.answer(output)),
+            Ok(Err(error)) => Ok(error),
+            Err(payload) => Err(payload),
+        };
+        self.recover_sync(guard.settle(unsettled), input)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recover_sync(
+        &self,
+        settled: Settled<<M as SyncModel>::Error>,
+        input: &<M as SyncModel>::Input,
+    ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
+        let failed = match settled {
+            Settled::Done(error) => return Err(error),
             Settled::Failed(failed) => failed,
         };
         let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
@@ -485,9 +505,10 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
     }
 }
 
-/// How a call stands after its model was asked.
-enum Settled<O, E> {
-    Done(Result<Answer<O>, E>),
+/// How a call stands after its model has not answered.
+enum Settled<E> {
+    /// The caller hears the model's own error.
+    Done(E),
     Failed(Failed<E>),
 }
 
@@ -505,25 +526,25 @@ enum Failure<E> {
     Panic(Payload, Option<E>),
 }
 
-impl<M: Model, C: Clock> Guard<'_, M, C> {
+impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
-    fn settle(
-        self,
-        ended: Result<Result<M::Output, M::Error>, Payload>,
-    ) -> Settled<M::Output, M::Error> {
+    fn answer<O>(self, output: O) -> Answer<O> {
         let arm = self.arm();
-        match ended {
-            Ok(Ok(output)) => {
-                let ticket = self.finish(Outcome::ok());
-                Settled::Done(Ok(Answer { output, arm, fell_back: false, ticket }))
-            }
-            Ok(Err(error)) => self.settle_error(error),
+        Answer { output, arm, fell_back: false, ticket: self.answered() }
+    }
+}
+
+impl<M: Model, C: Clock> Guard<'_, M, C> {
+    #[cold]
+    #[inline(never)]
+    fn settle(self, unsettled: Result<M::Error, Payload>) -> Settled<M::Error> {
+        match unsettled {
+            Ok(error) => self.settle_error(error),
             Err(payload) => Settled::Failed(self.settle_panic(payload)),
         }
     }
 
-    #[cold]
-    fn settle_error(self, error: M::Error) -> Settled<M::Output, M::Error> {
+    fn settle_error(self, error: M::Error) -> Settled<M::Error> {
         let arm = self.arm();
         let status = match caught(|| self.model().status_of(&error)) {
             Ok(status) => status,
@@ -541,10 +562,9 @@ impl<M: Model, C: Clock> Guard<'_, M, C> {
         let mut outcome = Outcome::ok();
         outcome.status = status;
         self.finish(outcome);
-        Settled::Done(Err(error))
+        Settled::Done(error)
     }
 
-    #[cold]
     fn settle_panic(self, payload: Payload) -> Failed<M::Error> {
         let (arm, epoch) = (self.arm(), self.epoch());
         let error = caught(|| self.model().error_for_panic()).unwrap_or_else(|again| {
@@ -608,72 +628,116 @@ impl<E> Failed<E> {
     }
 }
 
-/// Whom a request was assigned to, and why.
-struct Assigned {
-    arm: Arm,
-    subject: Option<SubjectTag>,
-    draw: Draw,
-}
-
 impl<M, C: Clock> Inner<M, C> {
+    /// The way of nearly every request, in a straight line; all others take the slow one.
     #[inline]
     fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
-        let thread = thread_index();
-        let segment = match request.segment {
-            Group::None => Segment::NONE,
-            Group::Named(name) => self.segment_named(name),
-            Group::Numbered(segment) => self.segment_checked(segment),
-        };
+        let place = thread_place();
+        let split = self.word.packed();
+        if let (Subject::Bytes(id), Group::None, None, true) =
+            (request.subject, request.segment, request.forced, split.exposes_all())
+        {
+            let hash = self.bucketing.arm_hash(id);
+            let arm = u64::from(split.on_candidate(hash));
+            if let Some(held) = self.slots.hold_quickly(place, split.primary() ^ arm as usize) {
+                let key = CallKey::drawn(split.epoch_bits(), arm, Segment::NONE, hash);
+                let nonce = self.recorder.begin_drawn(place, key);
+                let at = self.clock.now();
+                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
+            }
+        }
+        self.begin_slowly(request)
+    }
+
+    #[inline(never)]
+    fn begin_slowly(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+        let place = thread_place();
+        let segment = self.segment_of(request);
         loop {
-            let split = self.word.read();
-            let Assigned { mut arm, subject, mut draw } = self.assign(request, split);
-            let mut held = slot_of(arm, split).and_then(|slot| self.slots.hold(thread, slot));
+            let split = self.word.packed();
+            let mut key = self.assign(request, split, segment);
+            let mut held = match key.arm() {
+                Arm::BASELINE => self.slots.hold(place, split.primary()),
+                Arm::CANDIDATE => self.slots.hold(place, 1 - split.primary()),
+                _ => None,
+            };
             if held.is_none() {
                 // There is no candidate, or it was retired a moment ago.
-                (arm, draw) = (Arm::BASELINE, Draw::Chosen);
-                held = self.slots.hold(thread, split.primary);
+                let epoch = key.epoch();
+                key = CallKey::new(Arm::BASELINE, epoch, segment, key.subject(), Draw::Chosen);
+                held = self.slots.hold(place, split.primary());
             }
             // Without a model the split we read is over: the slot it calls primary was retired,
             // which takes a promotion before. The one in force has a model.
             if let Some(held) = held {
-                let epoch = split.epoch;
-                let nonce = self.recorder.start(arm, epoch, draw);
+                let nonce = self.recorder.begin(place, key);
                 let at = self.clock.now();
-                let begun = Begun { arm, epoch, segment, subject, draw, nonce, at };
-                return Guard { inner: self, held, begun, open: true };
+                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
             }
         }
     }
 
     #[inline]
-    fn assign(&self, request: &Request<'_>, split: Split) -> Assigned {
-        let (hash, subject, exposed) = match &request.subject {
-            Subject::Bytes(id) => self.hashes(id, split),
-            Subject::Number(number) => self.hashes(number.as_bytes(), split),
-            Subject::Unknown => {
-                let hash = draw();
-                let exposed = xxh3_64_with_seed(&hash.to_le_bytes(), self.id);
-                (hash, None, inside(exposed, split.exposure))
+    fn assign(&self, request: &Request<'_>, split: Packed, segment: Segment) -> CallKey {
+        if let Subject::Bytes(id) = request.subject {
+            if request.forced.is_none() && split.exposes_all() {
+                let hash = self.bucketing.arm_hash(id);
+                let arm = u64::from(split.on_candidate(hash));
+                return CallKey::drawn(split.epoch_bits(), arm, segment, hash);
             }
+        }
+        self.assign_slowly(request, split.split(), segment)
+    }
+
+    #[inline(never)]
+    fn assign_slowly(&self, request: &Request<'_>, split: Split, segment: Segment) -> CallKey {
+        let hash = self.hash_of_other(request);
+        let subject = match request.subject {
+            Subject::Unknown => None,
+            _ => Some(SubjectTag::of(hash)),
         };
-        if let Some(forced) = request.forced {
-            if forced.router == self.id {
-                return Assigned { arm: forced.arm, subject, draw: Draw::Chosen };
-            }
-        }
-        if !exposed {
-            return Assigned { arm: Arm::BASELINE, subject, draw: Draw::Chosen };
-        }
-        let arm = if inside(hash, split.candidate) { Arm::CANDIDATE } else { Arm::BASELINE };
-        Assigned { arm, subject, draw: Draw::Random }
+        let (arm, draw) = match self.arm_without_draw(request, split, hash) {
+            Some(arm) => (arm, Draw::Chosen),
+            None if inside(hash, split.candidate) => (Arm::CANDIDATE, Draw::Random),
+            None => (Arm::BASELINE, Draw::Random),
+        };
+        CallKey::new(arm, split.epoch, segment, subject, draw)
     }
 
-    #[inline]
-    fn hashes(&self, id: &[u8], split: Split) -> (u64, Option<SubjectTag>, bool) {
-        let hash = self.bucketing.arm_hash(id);
-        let exposed = split.exposure == TrafficShare::ALL
-            || inside(self.bucketing.exposure_hash(id), split.exposure);
-        (hash, Some(SubjectTag::of(hash)), exposed)
+    /// The arm where something else than the draw decides, if it does.
+    fn arm_without_draw(&self, request: &Request<'_>, split: Split, hash: u64) -> Option<Arm> {
+        if let Some(forced) = request.forced {
+            if forced.router == self.id && forced.arm.index() < 2 {
+                return Some(forced.arm);
+            }
+        }
+        if split.exposure == TrafficShare::ALL {
+            return None;
+        }
+        let exposure = match request.subject {
+            Subject::Bytes(id) => self.bucketing.exposure_hash(id),
+            Subject::Number(id) => self.bucketing.exposure_hash(Decimal::of(id).as_bytes()),
+            Subject::Signed(id) => self.bucketing.exposure_hash(Decimal::of_signed(id).as_bytes()),
+            Subject::Unknown => xxh3_64_with_seed(&hash.to_le_bytes(), self.id),
+        };
+        (!inside(exposure, split.exposure)).then_some(Arm::BASELINE)
+    }
+
+    fn segment_of(&self, request: &Request<'_>) -> Segment {
+        match request.segment {
+            Group::None => Segment::NONE,
+            Group::Named(name) => self.segment_named(name),
+            Group::Numbered(segment) => self.segment_checked(segment),
+        }
+    }
+
+    fn hash_of_other(&self, request: &Request<'_>) -> u64 {
+        match request.subject {
+            Subject::Bytes(id) => self.bucketing.arm_hash(id),
+            Subject::Number(id) => self.bucketing.arm_hash(Decimal::of(id).as_bytes()),
+            Subject::Signed(id) => self.bucketing.arm_hash(Decimal::of_signed(id).as_bytes()),
+            Subject::Unknown => draw(),
+        }
     }
 
     fn segment_named(&self, name: &str) -> Segment {
@@ -691,7 +755,7 @@ impl<M, C: Clock> Inner<M, C> {
         if !failed.may_fall_back {
             return None;
         }
-        self.slots.hold(thread_index(), self.word.read().primary)
+        self.slots.hold(thread_place(), self.word.packed().primary())
     }
 
     fn call_of_stand_in(&self) -> Call {
@@ -724,14 +788,15 @@ impl<M, C: Clock> Inner<M, C> {
         outcome: &Outcome,
     ) -> Result<Counted, OutcomeError> {
         let served = ticket.served();
-        let known_segment = self.segment_checked(served.segment) == served.segment;
-        if served.router != self.tag || served.arm.index() > 1 || !known_segment {
+        let (arm, epoch, segment) = (served.key.arm(), served.key.epoch(), served.key.segment());
+        let known_segment = self.segment_checked(segment) == segment;
+        if served.router != self.tag || arm.index() > 1 || !known_segment {
             return Err(OutcomeError::Foreign);
         }
         let in_force = self.word.read().epoch;
-        let ahead = served.epoch.number().wrapping_sub(in_force.number());
+        let ahead = epoch.number().wrapping_sub(in_force.number());
         if (1..1 << 15).contains(&ahead) {
-            return Err(OutcomeError::FromTheFuture { epoch: served.epoch });
+            return Err(OutcomeError::FromTheFuture { epoch });
         }
         {
             let mut late = self.late.lock();
@@ -739,8 +804,7 @@ impl<M, C: Clock> Inner<M, C> {
                 return Err(OutcomeError::Duplicate);
             }
             if let Some(unit) = unit {
-                let about =
-                    [u64::from(served.epoch.number()) << 8 | served.arm.index() as u64, unit];
+                let about = [u64::from(epoch.number()) << 8 | arm.index() as u64, unit];
                 let about = about.map(u64::to_le_bytes);
                 if !late.units.first(xxh3_64(about.as_flattened())) {
                     return Ok(Counted::SameUnit);
@@ -748,16 +812,16 @@ impl<M, C: Clock> Inner<M, C> {
             }
         }
         // A call that was no evidence gives none later: the ticket knows.
-        let mut of = Observation::new(served.arm, served.epoch, 0, *outcome);
-        of.segment = served.segment;
-        of.draw = served.draw;
+        let mut of = Observation::new(arm, epoch, 0, *outcome);
+        of.segment = segment;
+        of.draw = served.key.draw();
         let counts = self.recorder.truth(self.now(), in_force, &of);
         Ok(if counts { Counted::InForce } else { Counted::Past })
     }
 
     #[inline]
-    pub(crate) fn record(&self, seen: &Observation) {
-        self.recorder.record(seen);
+    pub(crate) fn record(&self, words: Words) {
+        self.recorder.end(thread_place(), words);
     }
 
     #[inline]
@@ -805,7 +869,7 @@ fn draw() -> u64 {
         state.set(state.get().wrapping_add(1));
         state.get()
     });
-    xxh3_64_with_seed(&step.to_le_bytes(), thread_index() as u64)
+    xxh3_64_with_seed(&step.to_le_bytes(), thread_place() as u64)
 }
 
 impl<M, C: Clock> Clone for Router<M, C> {

@@ -21,7 +21,7 @@ use crate::model::{Call, Model};
 use crate::observe::shadow::ShadowCounts;
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status;
-use crate::route::bucket::{Bucketing, Scheme, inside};
+use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
 use crate::serve::catch::{caught, caught_future, discard};
 use crate::serve::executor::{Executor, run_until};
 use crate::serve::late::Seen;
@@ -424,7 +424,8 @@ impl<M: Model, C: Clock> Inner<M, C> {
     fn samples(&self, subject: &Subject<'_>) -> bool {
         let hash = match subject {
             Subject::Bytes(id) => self.bucketing.arm_hash(id),
-            Subject::Number(number) => self.bucketing.arm_hash(number.as_bytes()),
+            Subject::Number(id) => self.bucketing.arm_hash(Decimal::of(*id).as_bytes()),
+            Subject::Signed(id) => self.bucketing.arm_hash(Decimal::of_signed(*id).as_bytes()),
             // Nobody known: the count of offers so far, mixed, is chance enough.
             Subject::Unknown => xxh3_64(&self.sampled.load(Ordering::Relaxed).to_le_bytes()),
         };

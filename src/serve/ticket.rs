@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::ids::{Arm, Epoch, Segment};
-use crate::observe::record::{Draw, SubjectTag};
+use crate::observe::record::CallKey;
 use crate::route::siphash::SipKey;
 
 /// Joins a later truth to its request. 16 bytes; text form 32 hexadecimal digits.
@@ -62,12 +62,8 @@ pub enum TicketError {
 /// What a ticket says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Served {
-    pub epoch: Epoch,
-    pub arm: Arm,
-    pub draw: Draw,
+    pub key: CallKey,
     pub router: u16,
-    pub segment: Segment,
-    pub subject: Option<SubjectTag>,
     pub at: Moment,
     pub nonce: u32,
 }
@@ -75,19 +71,10 @@ pub(crate) struct Served {
 const TIME_UNIT: u32 = 24;
 
 impl Ticket {
+    /// The key has room for the router's ten bits where a record says how the call ended.
     #[inline]
     pub(crate) const fn of(served: &Served) -> Self {
-        let (known, tag) = match served.subject {
-            Some(tag) => (1, tag.number()),
-            None => (0, 0),
-        };
-        let kind = (known << 1) | matches!(served.draw, Draw::Chosen) as u64;
-        let high = (served.epoch.number() as u64) << 48
-            | (served.arm.index() as u64 & 0xf) << 44
-            | kind << 42
-            | (served.router as u64 & 0x3ff) << 32
-            | (served.segment.index() as u64) << 24
-            | tag as u64;
+        let high = served.key.word() | (served.router as u64 & 0x3ff) << 32;
         let low = (served.at.as_nanos() >> TIME_UNIT) << 32 | served.nonce as u64;
         Self((high as u128) << 64 | low as u128)
     }
@@ -95,12 +82,8 @@ impl Ticket {
     pub(crate) const fn served(self) -> Served {
         let (high, low) = ((self.0 >> 64) as u64, self.0 as u64);
         Served {
-            epoch: Epoch::new((high >> 48) as u16),
-            arm: Arm::new((high >> 44) as u8 & 0xf),
-            draw: if high >> 42 & 1 == 1 { Draw::Chosen } else { Draw::Random },
+            key: CallKey::from_word(high),
             router: (high >> 32) as u16 & 0x3ff,
-            segment: Segment::new((high >> 24) as u8),
-            subject: if high >> 43 & 1 == 1 { Some(SubjectTag::of(high)) } else { None },
             at: Moment::from_nanos((low >> 32) << TIME_UNIT),
             nonce: low as u32,
         }
@@ -109,19 +92,19 @@ impl Ticket {
     /// Which arm served the request (or failed to).
     #[must_use]
     pub const fn arm(self) -> Arm {
-        self.served().arm
+        self.served().key.arm()
     }
 
     /// Under which split.
     #[must_use]
     pub const fn epoch(self) -> Epoch {
-        self.served().epoch
+        self.served().key.epoch()
     }
 
     /// Of which segment.
     #[must_use]
     pub const fn segment(self) -> Segment {
-        self.served().segment
+        self.served().key.segment()
     }
 
     /// How old it is at `now`, to within 17 ms; wrong for tickets of another process, whose clock
@@ -218,11 +201,11 @@ impl fmt::Display for Ticket {
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let served = self.served();
+        let key = self.served().key;
         f.debug_struct("Ticket")
-            .field("epoch", &served.epoch)
-            .field("arm", &served.arm)
-            .field("segment", &served.segment)
+            .field("epoch", &key.epoch())
+            .field("arm", &key.arm())
+            .field("segment", &key.segment())
             .finish_non_exhaustive()
     }
 }
@@ -282,6 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::observe::record::{Draw, SubjectTag};
 
     proptest! {
         #[test]
@@ -290,12 +274,14 @@ mod tests {
             (tag, chosen, units) in any::<(Option<u32>, bool, u32)>(),
         ) {
             let served = Served {
-                epoch: Epoch::new(epoch),
-                arm: Arm::new(arm & 0xf),
-                draw: if chosen { Draw::Chosen } else { Draw::Random },
+                key: CallKey::new(
+                    Arm::new(arm & 0xf),
+                    Epoch::new(epoch),
+                    Segment::new(segment),
+                    tag.map(|tag| SubjectTag::of(tag.into())),
+                    if chosen { Draw::Chosen } else { Draw::Random },
+                ),
                 router: router & 0x3ff,
-                segment: Segment::new(segment),
-                subject: tag.map(|tag| SubjectTag::of(tag.into())),
                 at: Moment::from_nanos(u64::from(units) << TIME_UNIT),
                 nonce,
             };

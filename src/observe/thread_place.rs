@@ -1,0 +1,104 @@
+//! Which shard a thread writes to.
+//!
+//! Each living thread has a small number of its own, the lowest that was free when it first asked;
+//! it goes back when the thread ends. So numbers stay as small as the most threads that ever lived
+//! at once, and what a thread with a number writes, no other thread writes meanwhile: a counter of
+//! its own needs no locked instruction, which would cost more than the rest of a record.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers given out at once; threads beyond share.
+const PLACES: usize = 1024;
+
+/// The number of a thread that has none of its own.
+pub(crate) const SHARED: usize = usize::MAX >> 1;
+
+const UNKNOWN: usize = usize::MAX;
+
+/// One bit a number: whether a living thread has it.
+static TAKEN: [AtomicU64; PLACES / 64] = [const { AtomicU64::new(0) }; PLACES / 64];
+
+thread_local! {
+    static PLACE: Cell<usize> = const { Cell::new(UNKNOWN) };
+    /// Gives the number back when the thread ends.
+    static LEASE: Lease = const { Lease };
+}
+
+struct Lease;
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Whatever else runs while the thread ends records as one of many.
+        let place = PLACE.replace(SHARED);
+        if place < PLACES {
+            // Pairs with the Acquire of `take`: the next owner sees what this one wrote.
+            TAKEN[place / 64].fetch_and(!(1 << (place % 64)), Ordering::Release);
+        }
+    }
+}
+
+/// This thread's number: below 1,024 and its own while it lives, or [`SHARED`].
+#[inline]
+pub(crate) fn thread_place() -> usize {
+    let place = PLACE.get();
+    if place == UNKNOWN { first_use() } else { place }
+}
+
+#[cold]
+#[inline(never)]
+fn first_use() -> usize {
+    // Under `loom` all threads of a model are one thread to the system.
+    let lasting = !cfg!(loom) && LEASE.try_with(|_| ()).is_ok();
+    let place = if lasting { take().unwrap_or(SHARED) } else { SHARED };
+    PLACE.set(place);
+    place
+}
+
+/// The lowest free number.
+fn take() -> Option<usize> {
+    TAKEN.iter().enumerate().find_map(|(at, word)| {
+        let mut free = 0;
+        word.fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| {
+            free = (!taken).trailing_zeros() as usize;
+            (free < 64).then(|| taken | 1 << free)
+        })
+        .ok()
+        .map(|_| at * 64 + free)
+    })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn living_threads_have_different_numbers_and_the_dead_leave_theirs() {
+        let mut highest = 0;
+        for _ in 0..50 {
+            let barrier = std::sync::Barrier::new(8);
+            let places = thread::scope(|scope| {
+                let threads = [(); 8].map(|()| {
+                    scope.spawn(|| {
+                        let place = thread_place();
+                        barrier.wait();
+                        place
+                    })
+                });
+                threads.map(|thread| thread.join().unwrap())
+            });
+            let different: std::collections::HashSet<_> = places.into_iter().collect();
+            assert_eq!(different.len(), 8);
+            highest = highest.max(*different.iter().max().unwrap());
+        }
+        // Other tests run meanwhile and take numbers too, but not 400.
+        assert!(highest < 400, "{highest}");
+    }
+
+    #[test]
+    fn a_number_stays_with_its_thread() {
+        assert_eq!(thread_place(), thread_place());
+    }
+}

@@ -31,12 +31,14 @@ pub fn run(effort: Effort, table: &mut Table) {
     }
 }
 
+/// Run, place of the rule, its name, and its rollback.
+type Found = (u64, usize, &'static str, Option<(u64, f64)>);
 type Events = Vec<(&'static str, Vec<(u64, f64)>)>;
 
 /// Every rule's rollbacks in `runs` stages: candidate requests and seconds since the fault.
 fn rehearse(scenario: &Scenario, runs: u64, seed: u64) -> Events {
     let next = AtomicU64::new(0);
-    let events: Mutex<Vec<(u64, usize, &'static str, Option<(u64, f64)>)>> = Mutex::default();
+    let events: Mutex<Vec<Found>> = Mutex::default();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {

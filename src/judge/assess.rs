@@ -10,6 +10,7 @@ use crate::judge::latency::{LatencyEvidence, Past, counts_fast, quantile_of};
 use crate::judge::score::{ScoreEvidence, ScoreTally};
 use crate::judge::verdict::{ArmReading, Finding, Reading};
 use crate::observe::snapshot::ArmCounts;
+use crate::outcome::Status;
 use crate::share::TrafficShare;
 use crate::stats::eprocess_grid::{Grid, binomial};
 
@@ -153,8 +154,6 @@ fn exposures(measure: Measure, counts: &ArmCounts, by_subject: bool) -> (u64, u6
         (Measure::Latency { .. } | Measure::Score { .. }, _) => (0, 0),
     }
 }
-
-use crate::outcome::Status;
 
 fn at(marks: &[u64], number: u8) -> u64 {
     marks.get(usize::from(number)).copied().unwrap_or(0)

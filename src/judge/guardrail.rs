@@ -6,7 +6,7 @@
 //! verdict is legitimate, and more data does not make one wrong.
 //!
 //! The null is not the limit because of time: at an error rate of 0.1 % and 5 % of traffic, a
-//! candidate that errs twice as often is caught in some 14,000 of its requests against a null of
+//! candidate that errs twice as often is caught in some 17,000 of its requests against a null of
 //! "no worse", and never against a null of "at most twice". So that a harmless 1.1× is not taken
 //! back merely because traffic is huge, a rollback also needs the estimate to lie beyond the
 //! geometric middle of null and limit. A second condition can only lower the false alarms.

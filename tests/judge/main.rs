@@ -194,3 +194,32 @@ fn the_same_samples_in_any_order_give_the_same_verdict_on_quality() {
         }
     }
 }
+
+/// Stages in which a guardrail ever reads safe although the candidate is exactly at its limit.
+fn falsely_safe(stages: u64, guardrail: &Guardrail, law: LatencyLaw, at_limit: Weather) -> usize {
+    let half = TrafficShare::HALF;
+    let safe = |stage: &u64| {
+        let mut traffic = Traffic::new(*stage, law);
+        let guardrails = vec![guardrail.clone()];
+        let mut judge = StageJudge::new(guardrails, 0.01, 0.05, STAGE).unwrap();
+        let weather = |_: Duration, arm: Arm| {
+            let now = if arm == Arm::CANDIDATE { at_limit } else { usual() };
+            Weather { rate: 20.0, share: half, ..now }
+        };
+        (0..120).any(|_| {
+            judge.observe(half, &traffic.next(STAGE / 120, weather));
+            judge.readings()[0].is_safe()
+        })
+    };
+    (0..stages).filter(safe).count()
+}
+
+/// At β = 0.05, 8 or more of 60 happen with a probability of 0.7 %, and 6 or more of 30 with 0.3 %.
+#[test]
+fn a_candidate_at_a_limit_is_hardly_ever_shown_to_be_safe() {
+    let twice = Weather { errors: 0.002, ..usual() };
+    let errors = Guardrail::error_rate().floor(0.0);
+    assert!(falsely_safe(60, &errors, LatencyLaw::None, twice) < 8);
+    let slow = Weather { slowness: 1.5, ..usual() };
+    assert!(falsely_safe(30, &Guardrail::p95(), LatencyLaw::LogNormal, slow) < 6);
+}

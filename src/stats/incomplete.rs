@@ -12,6 +12,18 @@ use crate::stats::special::{LN_SQRT_TAU, deviance, ln_1p_minus, stirling_rest};
 /// Above this shape the tail is integrated; below, the continued fraction is short and exact.
 const LARGE: f64 = 200.0;
 
+/// Positive nodes and weights of the 16-point Gauss-Legendre rule.
+pub(crate) const RULE: [(f64, f64); 8] = [
+    (0.095_012_509_837_637_44, 0.189_450_610_455_068_5),
+    (0.281_603_550_779_258_9, 0.182_603_415_044_923_6),
+    (0.458_016_777_657_227_4, 0.169_156_519_395_002_54),
+    (0.617_876_244_402_643_7, 0.149_595_988_816_576_73),
+    (0.755_404_408_355_003, 0.124_628_971_255_533_87),
+    (0.865_631_202_387_831_7, 0.095_158_511_682_492_78),
+    (0.944_575_023_073_232_6, 0.062_253_523_938_647_89),
+    (0.989_400_934_991_649_9, 0.027_152_459_411_754_095),
+];
+
 /// A point in the unit interval together with its exact complement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Split {
@@ -101,17 +113,6 @@ fn lower_beta(a: f64, b: f64, at: Split) -> f64 {
 /// `integral_0^reach exp(f(step)) d step`, where `f(0) = 0` and `f` falls with the given slope and
 /// curvature at first: Gauss-Legendre on pieces that grow until nothing is left.
 pub(crate) fn integrate(slope: f64, curve: f64, reach: f64, f: impl Fn(f64) -> f64) -> f64 {
-    /// Positive nodes and weights of the 16-point rule.
-    const RULE: [(f64, f64); 8] = [
-        (0.095_012_509_837_637_44, 0.189_450_610_455_068_5),
-        (0.281_603_550_779_258_9, 0.182_603_415_044_923_6),
-        (0.458_016_777_657_227_4, 0.169_156_519_395_002_54),
-        (0.617_876_244_402_643_7, 0.149_595_988_816_576_73),
-        (0.755_404_408_355_003, 0.124_628_971_255_533_87),
-        (0.865_631_202_387_831_7, 0.095_158_511_682_492_78),
-        (0.944_575_023_073_232_6, 0.062_253_523_938_647_89),
-        (0.989_400_934_991_649_9, 0.027_152_459_411_754_095),
-    ];
     let scale = 1.0 / (slope.max(0.0) + curve.sqrt());
     let mut from = 0.0;
     let mut area = 0.0;

@@ -91,8 +91,8 @@ pub fn mann_whitney_exact(
     let other = pairs as f64 - ranked.u;
     let p = match alternative {
         Alternative::TwoSided => (2.0 * at_least(ranked.u.max(other))).min(1.0),
-        Alternative::Larger => at_least(ranked.u),
-        Alternative::Smaller => at_least(other),
+        Alternative::Larger => at_least(ranked.u).min(1.0),
+        Alternative::Smaller => at_least(other).min(1.0),
     };
     Ok(RankTest { u: ranked.u, p })
 }

@@ -110,12 +110,13 @@ pub fn cohens_kappa(table: &Table) -> Result<Kappa, StatsError> {
     let p = counts.map(|row| row.map(|count| count / n));
     let rows = [p[0][0] + p[0][1], p[1][0] + p[1][1]];
     let columns = [p[0][0] + p[1][0], p[0][1] + p[1][1]];
-    let observed = p[0][0] + p[1][1];
-    let chance = rows[0] * columns[0] + rows[1] * columns[1];
-    if n <= 0.0 || chance >= 1.0 {
+    // Disagreement, seen and by chance: near full agreement these keep their digits.
+    let seen = p[0][1] + p[1][0];
+    let apart_by_chance = rows[0] * columns[1] + rows[1] * columns[0];
+    if n <= 0.0 || apart_by_chance <= 0.0 {
         return Err(StatsError::Degenerate { what: "the raters leave no room for disagreement" });
     }
-    let kappa = (observed - chance) / (1.0 - chance);
+    let (kappa, chance) = (1.0 - seen / apart_by_chance, 1.0 - apart_by_chance);
     let (mut same, mut apart) = (0.0, 0.0);
     for i in 0..2 {
         same += p[i][i] * (1.0 - (rows[i] + columns[i]) * (1.0 - kappa)).powi(2);
@@ -124,7 +125,7 @@ pub fn cohens_kappa(table: &Table) -> Result<Kappa, StatsError> {
     }
     apart *= (1.0 - kappa).powi(2);
     let both = (kappa - chance * (1.0 - kappa)).powi(2);
-    let variance = (same + apart - both) / ((1.0 - chance).powi(2) * n);
+    let variance = (same + apart - both) / (apart_by_chance.powi(2) * n);
     Ok(Kappa { kappa, std: variance.max(0.0).sqrt() })
 }
 

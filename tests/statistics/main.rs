@@ -8,6 +8,7 @@
 //! The second reads another table of the same form, and says how many of its cases passed, which
 //! failed, and with what.
 
+mod boundary;
 mod classical;
 mod more;
 mod sequential;

@@ -211,6 +211,7 @@ impl Plan {
     /// Baseline, shadow, 5 %, 25 %, 50 %, 100 %, with the durations and limits that are common
     /// practice: a day of baseline, a day of shadow, two hours, six hours, a day, two days.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "never: the plan is fixed and tested")]
     pub fn standard() -> Self {
         Self::builder()
             .baseline(Duration::from_secs(24 * HOUR), 1_000)
@@ -226,6 +227,7 @@ impl Plan {
     /// The same journey in minutes, for models whose failures cost little: five minutes of shadow,
     /// then 5 %, 25 %, 50 % and 100 % for five minutes each.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "never: the plan is fixed and tested")]
     pub fn quick() -> Self {
         let five = Duration::from_secs(300);
         // Where failures cost little, a rate below 2 % is no reason to wait for more traffic.
@@ -249,7 +251,6 @@ impl Plan {
     }
 
     /// Starts an empty plan.
-    #[must_use]
     pub const fn builder() -> PlanBuilder {
         PlanBuilder { stages: Vec::new(), alpha: DEFAULT_ALPHA, beta: DEFAULT_BETA }
     }

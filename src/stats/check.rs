@@ -35,7 +35,7 @@ const MOST: f64 = 18_446_744_073_709_551_616.0;
 /// [`StatsError::NotFinite`] or [`StatsError::OutOfRange`] otherwise.
 pub(crate) fn count(name: &'static str, value: f64) -> Result<f64, StatsError> {
     finite(name, value)?;
-    if value >= 0.0 && value <= MOST && value.fract() == 0.0 {
+    if (0.0..=MOST).contains(&value) && value.fract() == 0.0 {
         Ok(value)
     } else {
         Err(StatsError::OutOfRange { name, value, expected: "a whole number from 0 to 2^64" })

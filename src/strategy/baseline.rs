@@ -73,9 +73,8 @@ mod tests {
     use crate::share::TrafficShare;
 
     fn batch(ok: u64, error: u64) -> Seen {
-        let mut counts = ArmCounts::default();
-        counts.started = ok + error;
-        counts.ended = [ok, error, 0, 0, 0];
+        let ended = [ok, error, 0, 0, 0];
+        let mut counts = ArmCounts { started: ok + error, ended, ..ArmCounts::default() };
         (0..ok).for_each(|_| counts.latency.record(1_000_000));
         let delta =
             Delta::new(Moment::ZERO, std::time::Duration::ZERO, Epoch::new(0), vec![counts]);

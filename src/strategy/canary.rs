@@ -43,7 +43,6 @@ impl Canary {
     }
 
     /// What the evidence says.
-    #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.judge.verdict()
     }

@@ -79,7 +79,6 @@ impl Shadow {
     }
 
     /// What the guardrails say of the shadowed requests.
-    #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.judge.verdict()
     }

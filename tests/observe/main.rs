@@ -1,4 +1,5 @@
 //! Promises of `observe`: nothing that was recorded is lost, whoever drains and whenever.
+#![allow(clippy::disallowed_methods, reason = "tests start threads")]
 
 mod conservation;
 mod windows;

@@ -53,10 +53,10 @@ fn walk(
         let end = begin.checked_add(len).filter(|end| *end <= bytes.len());
         let Some(end) = end else { return Err(fault("a field that is longer than the file")) };
         field(inner.len(), number);
-        if let ([fields, deeper @ ..], 2) = (inner, kind) {
-            if fields.contains(&number) {
-                walk(&bytes[begin..end], start + begin, deeper, field)?;
-            }
+        if let ([fields, deeper @ ..], 2) = (inner, kind)
+            && fields.contains(&number)
+        {
+            walk(&bytes[begin..end], start + begin, deeper, field)?;
         }
         at = end;
     }

@@ -5,7 +5,6 @@ use std::io::Write as _;
 
 use pilotage::control::status::Status;
 use pilotage::judge::verdict::Reading;
-use pilotage::rollout::plan::StageKind;
 
 use crate::demo::story::Frame;
 
@@ -55,7 +54,7 @@ fn sentence(status: &Status, frame: &Frame) -> String {
         status.stage,
         status.share,
     );
-    if frame.kind == Some(StageKind::Shadow) {
+    if frame.is_shadow() {
         if let Some(quality) = &frame.quality {
             let loss = quality.estimate.map_or(f64::NAN, |loss| 100.0 * loss);
             let _ = write!(

@@ -24,7 +24,7 @@ pub fn plan(samples: usize) -> Result<Plan, Box<dyn std::error::Error + Send + S
         .map(|rail| if rail.measure.is_rate() { rail.floor(0.05) } else { rail })
         .collect();
     let plan: Result<Plan, PlanError> = Plan::builder()
-        .shadow(Duration::from_secs(1), (samples as u64 * 2 / 3).max(1))
+        .shadow(SHADOW, (samples as u64 * 2 / 3).max(1))
         .quality(MARGIN)
         .edit_last(|stage| {
             if let Some(quality) = &mut stage.quality {
@@ -45,5 +45,7 @@ pub fn plan(samples: usize) -> Result<Plan, Box<dyn std::error::Error + Send + S
 pub const MARGIN: f64 = 0.02;
 /// How often a proof may be wrong.
 pub const BETA: f64 = 0.1;
+/// How long the shadow lasts at least.
+const SHADOW: Duration = Duration::from_secs(10);
 /// How long a stage that serves users lasts at least.
 const STAGE: Duration = Duration::from_secs(3);

@@ -63,6 +63,14 @@ pub struct Frame {
     pub quality: Option<PairedReading>,
 }
 
+impl Frame {
+    /// Whether the candidate ran on copies of requests.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.kind == Some(StageKind::Shadow)
+    }
+}
+
 impl Story {
     /// Plays it. `live` when somebody watches.
     ///
@@ -94,6 +102,8 @@ impl Story {
         let mut frames: Vec<Frame> = Vec::new();
         let mut fault_at = None;
         let (mut told_all_at, mut held) = (None, None);
+        // What the pairs said when the shadow was left. Truths that come later change nothing.
+        let mut quality = None;
         while !pilot.is_over() {
             let status = pilot.status();
             let frame = self.frame(began, &status, &plan);
@@ -114,6 +124,9 @@ impl Story {
             } else {
                 told_all_at = None;
             }
+            if in_shadow || quality.is_none() {
+                quality = status.shadow.as_ref().and_then(|shadow| reading(shadow.truth));
+            }
             let idle = told_all_at.is_some_and(|at: Instant| at.elapsed() > IDLE);
             if idle || began.elapsed() > PATIENCE {
                 held = Some(status.reason.clone());
@@ -126,6 +139,9 @@ impl Story {
         // The last frames show what it came to; the truths that are due are still posted.
         thread::sleep(AFTERGLOW);
         let status = pilot.status();
+        if status.end == Some(End::Refused) {
+            quality = status.shadow.as_ref().and_then(|shadow| reading(shadow.truth));
+        }
         frames.push(self.frame(began, &status, &plan));
         line.clear();
         let seen = crowd.go_home();
@@ -159,7 +175,7 @@ impl Story {
                 .map_or(0, |arm| arm.of(Ending::Error) + arm.of(Ending::Panicked)),
             harmed: sabotage.harmed(),
             after,
-            quality: status.shadow.as_ref().and_then(|shadow| reading(shadow.truth)),
+            quality,
             truth: status.shadow.as_ref().map(|shadow| shadow.truth),
             evidence: frames.last().map(|frame| frame.guardrails.clone()).unwrap_or_default(),
             arms: status.arms.clone(),

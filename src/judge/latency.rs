@@ -40,9 +40,11 @@ impl Past {
         self.recent_timeouts = self.recent_timeouts.saturating_add(counts.of(Status::Timeout));
     }
 
-    /// A new step begins: what came before the last one is forgotten.
+    /// A new step begins: what came before the last one is forgotten, once the last one alone can
+    /// name every quantile. Where calls are few, older ones are better than no threshold at all:
+    /// they cost power and never the level.
     pub fn turn(&mut self) {
-        if self.recent.is_empty() {
+        if self.recent.count().saturating_add(self.recent_timeouts) < ENOUGH {
             return;
         }
         std::mem::swap(&mut self.recent, &mut self.before);
@@ -74,6 +76,8 @@ impl Past {
 /// lie beyond it.
 const LEAST: f64 = 20.0;
 const LEAST_BEYOND: f64 = 5.0;
+/// From so many calls a 99th percentile can be named.
+const ENOUGH: u64 = 500;
 
 /// First bucket of "slow" on the baseline, and on the candidate for the null and for the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +212,16 @@ mod tests {
         assert!(past.bucket(0.95).is_none() && past.bucket(0.5).is_some());
         past.add(&arm(1_000_000..1_000_050, 0));
         assert!(past.bucket(0.95).is_some());
+    }
+
+    #[test]
+    fn a_quantile_is_named_however_slowly_the_calls_come() {
+        let mut past = Past::default();
+        for _ in 0..60 {
+            past.add(&arm(1_000_000..1_000_010, 0));
+            past.turn();
+        }
+        assert!(past.bucket(0.95).is_some() && past.bucket(0.99).is_some());
     }
 
     #[test]

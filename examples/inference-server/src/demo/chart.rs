@@ -19,7 +19,7 @@ pub fn draw(report: &Report) -> String {
     let mut svg = String::new();
     let fault = match &report.fault[..] {
         "none" => String::new(),
-        fault => format!(", {fault} in the middle of the canary"),
+        fault => format!(", {fault}"),
     };
     let title = format!("{} → {}{fault}", report.baseline, report.candidate);
     let verdict = format!("{} in stage {}", report.outcome.word(), report.stage);
@@ -30,7 +30,7 @@ pub fn draw(report: &Report) -> String {
 <style>{STYLE}</style>
 <rect class="card" x="0.5" y="0.5" width="{2}" height="{3}" rx="10"/>
 <text class="title" x="{LEFT}" y="34">{0}</text>
-<text class="{4}" x="{RIGHT}" y="34" text-anchor="end">{1}</text>
+<text class="{4}" x="{END}" y="34" text-anchor="end">{1}</text>
 "#,
         escape(&title),
         escape(&verdict),
@@ -92,9 +92,6 @@ impl Canvas {
             let (Some(first), Some(last)) = (stage.first(), stage.last()) else { continue };
             let next = frames.iter().find(|frame| frame.at > last.at).map_or(self.end, |f| f.at);
             let (from, to) = (self.x(first.at), self.x(next));
-            if first.kind.is_none() {
-                continue; // the rollout is over
-            }
             let _ = writeln!(
                 svg,
                 r#"<rect class="band{}" x="{from:.1}" y="{BANDS}" width="{:.1}" height="{:.1}"/>"#,
@@ -116,7 +113,7 @@ impl Canvas {
     }
 
     fn share(&self, svg: &mut String, frames: &[Frame]) {
-        let (top, height) = (92.0, 100.0);
+        let (top, height) = (112.0, 80.0);
         let y = |share: f64| top + height * (1.0 - share);
         head(svg, top - 6.0, "share of the candidate");
         for (share, name) in [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")] {
@@ -158,7 +155,6 @@ impl Canvas {
             }
             let points: Vec<(f64, f64)> = stage
                 .iter()
-                .filter(|frame| frame.is_shadow() || frame.kind.is_none())
                 .filter_map(|frame| Some((frame.at, (panel.quality)(frame.quality.as_ref()?))))
                 .filter(|(_, value)| value.is_finite())
                 .map(|(at, value)| (self.x(at), y(value)))
@@ -195,10 +191,11 @@ impl Canvas {
             let severity = alert.split(']').next().unwrap_or_default().trim_start_matches('[');
             // To the right there may be no room, to the left may stand the fault's name.
             let near = |fault| self.x(*at) - self.x(fault) < 120.0;
+            let class = if severity == "info" { "news" } else { "alert" };
             if fault.is_some_and(near) {
-                self.mark(svg, *at, "alert", "alert", Side::Right);
+                self.mark(svg, *at, class, "alert", Side::Right);
             } else {
-                self.mark(svg, *at, "alert", &format!("alert: {severity}"), Side::Left);
+                self.mark(svg, *at, class, &format!("alert: {severity}"), Side::Left);
             }
         }
     }
@@ -229,7 +226,7 @@ enum Side {
 
 /// Runs of frames of one stage.
 fn stages(frames: &[Frame]) -> Vec<&[Frame]> {
-    frames.chunk_by(|a, b| a.stage == b.stage && a.kind.is_some() == b.kind.is_some()).collect()
+    frames.chunk_by(|a, b| a.stage == b.stage).collect()
 }
 
 /// The guardrails of these frames, in their order.
@@ -257,9 +254,14 @@ fn line(svg: &mut String, class: &str, points: &[(f64, f64)]) {
         return;
     }
     let mut path = String::new();
+    let mut drawn = f64::NEG_INFINITY;
     for (number, (x, y)) in points.iter().enumerate() {
-        let step = if number == 0 { 'M' } else { 'L' };
-        let _ = write!(path, "{step}{x:.1} {y:.1}");
+        // Nobody sees more than a point in two pixels; the last one is what it came to.
+        if *x - drawn >= 2.0 || number + 1 == points.len() {
+            let step = if path.is_empty() { 'M' } else { 'L' };
+            let _ = write!(path, "{step}{x:.0} {y:.1}");
+            drawn = *x;
+        }
     }
     let _ = writeln!(svg, r#"<path class="line {class}" d="{path}"/>"#);
 }
@@ -304,7 +306,9 @@ fn escape(text: &str) -> String {
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 568.0;
 const LEFT: f64 = 92.0;
-const RIGHT: f64 = 932.0;
+/// Where the title's line ends.
+const END: f64 = 936.0;
+const RIGHT: f64 = 900.0;
 /// Where the bands of the stages begin and end.
 const BANDS: f64 = 62.0;
 const FLOOR: f64 = 504.0;
@@ -327,6 +331,7 @@ text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#24292f}
 path.fault{stroke:#bc4c00;stroke-width:2}path.alert{stroke:#cf222e;stroke-width:2}
 path.fault.tip{fill:#bc4c00}path.alert.tip{fill:#cf222e}
 .fault.name{fill:#bc4c00;font-weight:600}.alert.name{fill:#cf222e;font-weight:600}
+path.news{stroke:#1a7f37;stroke-width:2}path.news.tip,.news.name{fill:#1a7f37}.news.name{font-weight:600}
 @media(prefers-color-scheme:dark){
 text{fill:#e6edf3}.card{fill:#0d1117;stroke:#30363d}.stage,.axis{fill:#9da7b3}
 .good{fill:#3fb950}.bad{fill:#ff7b72}.band0{fill:#161b22}.band1{fill:#202833}
@@ -335,7 +340,8 @@ text{fill:#e6edf3}.card{fill:#0d1117;stroke:#30363d}.stage,.axis{fill:#9da7b3}
 .s0{stroke:#f0883e}.s1{stroke:#bc8cff}.s2{stroke:#58a6ff}.s3{stroke:#3fb950}.s4{stroke:#f778ba}.s5{stroke:#9da7b3}
 .quality{stroke:#e3b341}
 path.fault{stroke:#f0883e}path.alert{stroke:#ff7b72}path.fault.tip{fill:#f0883e}path.alert.tip{fill:#ff7b72}
-.fault.name{fill:#f0883e}.alert.name{fill:#ff7b72}}
+.fault.name{fill:#f0883e}.alert.name{fill:#ff7b72}
+path.news{stroke:#3fb950}path.news.tip,.news.name{fill:#3fb950}}
 ";
 
 #[cfg(test)]

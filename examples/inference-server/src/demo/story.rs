@@ -136,6 +136,7 @@ impl Story {
             thread::sleep(GLANCE);
         }
         let ended_at = Instant::now();
+        frames.push(self.frame(began, &pilot.status(), &plan));
         // The last frames show what it came to; the truths that are due are still posted.
         thread::sleep(AFTERGLOW);
         let status = pilot.status();

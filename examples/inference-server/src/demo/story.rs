@@ -143,7 +143,10 @@ impl Story {
         if status.end == Some(End::Refused) {
             quality = status.shadow.as_ref().and_then(|shadow| reading(shadow.truth));
         }
-        frames.push(self.frame(began, &status, &plan));
+        // Nothing more was weighed after the end: lines of evidence end there.
+        let mut last = self.frame(began, &status, &plan);
+        (last.guardrails, last.quality) = (Vec::new(), None);
+        frames.push(last);
         line.clear();
         let seen = crowd.go_home();
 
@@ -178,7 +181,7 @@ impl Story {
             after,
             quality,
             truth: status.shadow.as_ref().map(|shadow| shadow.truth),
-            evidence: frames.last().map(|frame| frame.guardrails.clone()).unwrap_or_default(),
+            evidence: status.guardrails.clone(),
             arms: status.arms.clone(),
             shadow: status.shadow,
             times: Times {

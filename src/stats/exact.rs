@@ -201,7 +201,8 @@ pub fn rate_ratio_exact_conditional(
 ///
 /// # Errors
 ///
-/// [`StatsError`] when `null_ratio` is not finite and above 0.
+/// [`StatsError`] when `null_ratio` is not finite and above 0, or its product with the exposures'
+/// ratio is too small or large for a number.
 pub fn rate_ratio_score(new: Events, old: Events, null_ratio: f64) -> Result<ZTest, StatsError> {
     positive("null ratio", null_ratio)?;
     let events = new.count + old.count;
@@ -209,6 +210,11 @@ pub fn rate_ratio_score(new: Events, old: Events, null_ratio: f64) -> Result<ZTe
         return Ok(ZTest::NOTHING);
     }
     let weight = null_ratio * (new.exposure / old.exposure);
+    if !weight.is_normal() {
+        let (name, expected) =
+            ("null ratio times exposures", "a number that is neither 0 nor infinite");
+        return Err(StatsError::OutOfRange { name, value: weight, expected });
+    }
     let z = (new.count / weight.sqrt() - old.count * weight.sqrt()) / events.sqrt();
     Ok(ZTest { z, p: normal_sf(z) })
 }
@@ -271,6 +277,8 @@ mod tests {
         assert_eq!(rate_ratio_exact_conditional(none, none, 1.0), Ok(1.0));
         assert_eq!(rate_ratio_score(none, none, 1.0), Ok(ZTest::NOTHING));
         assert!(Events::new(1.0, 0.0).is_err());
+        let (brief, one) = (Events::new(0.0, 5e-324).unwrap(), Events::new(1.0, 2.0).unwrap());
+        assert!(rate_ratio_score(brief, one, 0.5).is_err());
         assert!(Events::new(-1.0, 1.0).is_err());
     }
 }

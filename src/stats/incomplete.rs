@@ -7,7 +7,7 @@
 //! shape is large the tail is integrated outwards from the point, which costs the same at 10^18
 //! trials as at 10^3.
 
-use crate::stats::special::{LN_SQRT_TAU, deviance, ln_1p_minus, stirling_rest};
+use crate::stats::special::{LEAST, LN_SQRT_TAU, deviance, ln_1p_minus, stirling_rest};
 
 /// Above this shape the tail is integrated; below, the continued fraction is short and exact.
 const LARGE: f64 = 200.0;
@@ -163,6 +163,7 @@ const fn away_from_zero(x: f64) -> f64 {
 /// The point where `I_x(a, b) = p`, for `a, b > 0` and `0 < p < 1`. Its smaller side is good to
 /// about 1e-13 relative.
 pub(crate) fn beta_quantile(a: f64, b: f64, p: f64) -> Split {
+    let p = p.max(LEAST);
     // On the scale of the log odds, where the rates 1e-9 and 1 - 1e-9 are equally far from 1/2.
     let split = |u: f64| Split::odds(u.exp().min(1e300), 1.0);
     let error = |u: f64| {

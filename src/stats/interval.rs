@@ -333,4 +333,15 @@ mod tests {
             assert!((one.lo + two.hi).abs() < 1e-12 && (one.hi + two.lo).abs() < 1e-12);
         }
     }
+
+    #[test]
+    fn a_level_whose_half_is_nothing_gives_a_wide_interval_and_no_nan() {
+        for alpha in [5e-324, 1e-320] {
+            for method in [wilson_interval, agresti_coull_interval, clopper_pearson_interval] {
+                let interval = method(of(3, 1000), alpha).unwrap();
+                assert!(0.0 <= interval.lo && interval.lo < 0.003, "{interval:?}");
+                assert!(0.3 < interval.hi && interval.hi <= 1.0, "{interval:?}");
+            }
+        }
+    }
 }

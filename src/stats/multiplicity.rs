@@ -104,7 +104,8 @@ fn step_up(p: &[f64], factor: f64) -> Vec<f64> {
     let mut adjusted = vec![0.0; m];
     let mut least: f64 = 1.0;
     for (rank, at) in ascending(p).into_iter().enumerate().rev() {
-        least = least.min(p[at] * m as f64 * factor / (rank + 1) as f64);
+        // A factor of at least 1, so that rounding takes no p-value below itself.
+        least = least.min(p[at] * (m as f64 * factor / (rank + 1) as f64));
         adjusted[at] = least;
     }
     adjusted
@@ -150,6 +151,12 @@ mod tests {
         assert_eq!(e_benjamini_hochberg(&e, 0.01).unwrap(), [false; 4]);
         assert!(e_benjamini_hochberg(&[f64::NAN], 0.1).is_err());
         assert!(e_benjamini_hochberg(&[], 0.1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn asking_more_questions_lowers_no_p_value() {
+        let p = [0.809_225_812_336_216_4, f64::MIN_POSITIVE, 0.0];
+        assert!(benjamini_hochberg(&p, 0.05).unwrap().p[0] >= p[0]);
     }
 
     #[test]

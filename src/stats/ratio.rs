@@ -5,7 +5,7 @@
 //! more than a third of tests of nothing come out significant. The delta method takes the
 //! variance between users instead.
 
-use crate::stats::error::{StatsError, open_unit};
+use crate::stats::error::{StatsError, finite, open_unit};
 use crate::stats::interval::Interval;
 use crate::stats::means::{Part, TTest, compare};
 use crate::stats::moments::PairMoments;
@@ -50,6 +50,10 @@ pub fn ratio_estimate(
     let (xx, yy, xy) = units.deviations();
     let spread = (xx - 2.0 * ratio * xy + ratio * ratio * yy).max(0.0);
     let variance = spread / (real(units.n()) - 1.0) / (below * below);
+    if !(ratio.is_finite() && variance.is_finite()) {
+        let (name, expected) = ("mean denominator", "farther from 0, for the ratio is no number");
+        return Err(StatsError::OutOfRange { name, value: below, expected });
+    }
     Ok(RatioEstimate { n: units.n(), ratio, variance })
 }
 
@@ -92,7 +96,7 @@ pub fn ratio_metric_delta_method(
 ) -> Result<RatioTest, StatsError> {
     open_unit("alpha", alpha)?;
     let (a, b) = (ratio_estimate("a", a)?, ratio_estimate("b", b)?);
-    let effect = b.ratio - a.ratio;
+    let effect = finite("difference of ratios", b.ratio - a.ratio)?;
     let variance = a.part().error_squared + b.part().error_squared;
     if variance > 0.0 {
         let error = variance.sqrt();
@@ -143,6 +147,15 @@ mod tests {
         }
         let test = ratio_metric_delta_method(&a, &b, 0.05).unwrap();
         assert!(test.p > 0.1, "{test:?}");
+    }
+
+    #[test]
+    fn a_ratio_beyond_all_numbers_is_refused() {
+        let tiny = PairMoments::of(("y", &[1.0, 1e308]), ("x", &[0.5, 2e-308])).unwrap();
+        let fine = PairMoments::of(("y", &[1.0, 2.0]), ("x", &[1.0, 3.0])).unwrap();
+        assert!(ratio_metric_delta_method(&tiny, &fine, 0.05).is_err());
+        let zero = PairMoments::of(("y", &[1.0, 1e308]), ("x", &[1e-308, 2e-308])).unwrap();
+        assert!(ratio_metric_delta_method(&zero, &fine, 0.05).is_err());
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::f64::consts::SQRT_2;
 /// `ln sqrt(2 pi)`.
 pub(crate) const LN_SQRT_TAU: f64 = 0.918_938_533_204_672_8;
 
+/// The smallest number above 0: half of it is 0, and so is half of a level this small.
+pub(crate) const LEAST: f64 = 5e-324;
+
 /// Where the continued fraction takes over from the series.
 const FAR: f64 = 1.5;
 
@@ -62,6 +65,7 @@ pub(crate) fn normal_isf(p: f64) -> f64 {
     if p > 0.5 {
         return -normal_isf(1.0 - p); // exact: 1 - p is, above one half
     }
+    let p = p.max(LEAST);
     let start = erfc_inv(2.0 * p) * SQRT_2;
     let mut z = if start.is_finite() { start } else { (-2.0 * p.ln()).sqrt() };
     for _ in 0..2 {

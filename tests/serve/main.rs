@@ -1,6 +1,7 @@
 //! Promises of `serve`: every call counts once, and nothing reaches the caller but an answer.
 
 mod calls;
+mod executors;
 mod shadow;
 mod truth;
 

@@ -88,6 +88,8 @@ fn predict<C: Clock + Send + 'static>(name: &'static str, clock: C) -> Contestan
     )
 }
 
+type Answering = dyn Fn(&u64) -> Result<u64, Infallible> + Sync;
+
 /// Everybody, in alphabetical disorder.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 pub fn all() -> Vec<Contestant> {
@@ -103,7 +105,7 @@ pub fn all() -> Vec<Contestant> {
         predict(PREDICT, pilotage::clock::StdClock::new()),
         predict(PREDICT_QUANTA, QuantaClock::new()),
     ];
-    let direct: Box<dyn Fn(&u64) -> Result<u64, Infallible> + Sync> = Box::new(opaque);
+    let direct: Box<Answering> = Box::new(opaque);
     all.push(contestant("a direct dyn call", move |at| consume(direct(&at)), || {}));
     all.push(record());
     all.extend(prometheus());

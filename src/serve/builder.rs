@@ -1,29 +1,23 @@
 //! How a router is made.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::{Clock, StdClock};
 use crate::ids::{Epoch, Name, NameError, Segment};
-use crate::observe::recorder::Size;
+use crate::observe::recorder::{Recorder, Size};
 use crate::observe::sink::MetricsSink;
-use crate::route::bucket::Scheme;
+use crate::route::bucket::{Bucketing, Scheme};
 use crate::route::siphash::SipKey;
-use crate::route::switch::Split;
+use crate::route::switch::{Split, SplitWord};
+pub use crate::serve::inner::Fallback;
+use crate::serve::inner::Inner;
 use crate::serve::router::Router;
-
-/// Whom a caller hears when the candidate fails. The failure counts for the candidate in any case.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Fallback {
-    /// The candidate's own failure.
-    Never,
-    /// The baseline, when the candidate panicked.
-    #[default]
-    OnPanic,
-    /// The baseline, when the candidate panicked, failed or timed out by its own account.
-    OnFailure,
-}
+use crate::serve::slots::Slots;
 
 /// A router that cannot be built, or a model that cannot be deployed under its name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -246,6 +240,45 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         if self.deadline == Some(Duration::ZERO) {
             return Err(BuildError::ZeroDeadline);
         }
-        Ok(Router::assemble(self, name, stable, segments))
+        Ok(self.assemble(name, stable, segments))
+    }
+
+    fn assemble(self, name: Name, stable: Name, segments: Vec<Name>) -> Router<M, C> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let scheme = self.scheme.unwrap_or_else(|| Scheme::new(name.as_str()));
+        let bucketing = Bucketing::new(&scheme);
+        let bucketing = self.key.map_or(bucketing, |key| bucketing.keyed(key));
+        let (size, split) = (self.size, self.split);
+        let recorder = Recorder::new(size, split.epoch, self.clock.now());
+        let slots = Slots::new(size.shards);
+        // The slots are new, so there is room.
+        let _ = slots.put(split.primary, stable, Arc::new(self.stable.1));
+        let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        Router::of(Inner {
+            clock: self.clock,
+            deadline_nanos: self.deadline.map_or(u64::MAX, nanos),
+            fallback: self.fallback,
+            tag: (xxh3_64(scheme.salt().as_bytes()) >> 32) as u16 & 0x3ff,
+            bucketing,
+            word: Arc::new(SplitWord::new(split)),
+            slots,
+            recorder,
+            segments: segments.into(),
+            name,
+            scheme,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            trip: self.trip,
+            panics: AtomicU64::new(0),
+            late: Mutex::default(),
+            sinks: self.sinks.0,
+            sink_errors: AtomicU64::new(0),
+        })
+    }
+}
+
+impl Router<NoModel> {
+    /// Begins to build a router of this name, which is also its salt unless another is set.
+    pub fn builder(name: &str) -> RouterBuilder {
+        RouterBuilder::new(name)
     }
 }

@@ -1,11 +1,13 @@
 //! A call under way.
 
 use crate::clock::{Clock, Moment};
-use crate::ids::{Arm, Epoch};
+use crate::ids::{Arm, Epoch, Segment};
 use crate::model::Call;
-use crate::observe::record::{CallKey, Words};
+use crate::observe::record::{CallKey, Draw, Words};
+use crate::observe::thread_place::thread_place;
 use crate::outcome::{Outcome, Status};
-use crate::serve::router::Inner;
+use crate::serve::inner::Inner;
+use crate::serve::request::{Group, Request, Subject};
 use crate::serve::slots::Held;
 use crate::serve::ticket::{Served, Ticket};
 
@@ -44,6 +46,56 @@ pub(crate) struct Begun {
     pub key: CallKey,
     pub nonce: u32,
     pub at: Moment,
+}
+
+impl<M, C: Clock> Inner<M, C> {
+    /// The way of nearly every request, in a straight line; all others take the slow one.
+    #[inline]
+    pub(crate) fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+        let place = thread_place();
+        let split = self.word.packed();
+        if let (Subject::Bytes(id), Group::None, None, true) =
+            (request.subject, request.segment, request.forced, split.exposes_all())
+        {
+            let hash = self.bucketing.arm_hash(id);
+            let arm = u64::from(split.on_candidate(hash));
+            if let Some(held) = self.slots.hold_quickly(place, split.primary() ^ arm as usize) {
+                let key = CallKey::drawn(split.epoch_bits(), arm, Segment::NONE, hash);
+                let nonce = self.recorder.begin_drawn(place, key);
+                let at = self.clock.now();
+                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
+            }
+        }
+        self.begin_slowly(request)
+    }
+
+    #[inline(never)]
+    fn begin_slowly(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+        let place = thread_place();
+        let segment = self.segment_of(request);
+        loop {
+            let split = self.word.packed();
+            let mut key = self.assign(request, split, segment);
+            let mut held = match key.arm() {
+                Arm::BASELINE => self.slots.hold(place, split.primary()),
+                Arm::CANDIDATE => self.slots.hold(place, 1 - split.primary()),
+                _ => None,
+            };
+            if held.is_none() {
+                // There is no candidate, or it was retired a moment ago.
+                let epoch = key.epoch();
+                key = CallKey::new(Arm::BASELINE, epoch, segment, key.subject(), Draw::Chosen);
+                held = self.slots.hold(place, split.primary());
+            }
+            // Without a model the split we read is over: the slot it calls primary was retired,
+            // which takes a promotion before. The one in force has a model.
+            if let Some(held) = held {
+                let nonce = self.recorder.begin(place, key);
+                let at = self.clock.now();
+                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
+            }
+        }
+    }
 }
 
 impl<M, C: Clock> Guard<'_, M, C> {

@@ -6,6 +6,7 @@ pub mod builder;
 mod catch;
 pub mod executor;
 pub mod guard;
+pub(crate) mod inner;
 pub mod late;
 pub mod request;
 pub mod router;

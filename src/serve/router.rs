@@ -5,30 +5,24 @@
 //! control, requests go on with the split as it was last.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-use crate::clock::{Clock, Moment, StdClock};
-use crate::ids::{Arm, Epoch, Name, NameError, Segment};
-use crate::model::{Call, Model, SyncModel};
-use crate::observe::record::{CallKey, Draw, Observation, SubjectTag, Words};
-use crate::observe::recorder::Recorder;
+use crate::clock::{Clock, StdClock};
+use crate::ids::{Arm, Name, NameError, Segment};
+use crate::model::{Model, SyncModel};
 use crate::observe::sink::MetricsSink;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::thread_place::thread_place;
 use crate::observe::window::Quantiles;
 use crate::outcome::{Outcome, Status};
-use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
-use crate::route::switch::{Packed, Slot, Split, SplitWord};
-use crate::serve::builder::{Fallback, NoModel, RouterBuilder};
+use crate::route::bucket::Scheme;
+use crate::route::switch::{Split, SplitWord};
 use crate::serve::catch::{Payload, caught, caught_future, discard};
-use crate::serve::guard::{Begun, Guard};
-use crate::serve::late::Seen;
-use crate::serve::request::{Group, OverrideKey, Request, Subject};
-use crate::serve::slots::{Held, Slots, Taken};
+use crate::serve::guard::Guard;
+pub use crate::serve::inner::{Counted, OutcomeError};
+use crate::serve::inner::{Fallback, Inner, slot_of};
+use crate::serve::request::{OverrideKey, Request};
+use crate::serve::slots::{Held, Taken};
 use crate::serve::ticket::Ticket;
 use crate::share::TrafficShare;
 
@@ -67,35 +61,6 @@ use crate::share::TrafficShare;
 /// ```
 pub struct Router<M, C: Clock = StdClock> {
     inner: Arc<Inner<M, C>>,
-}
-
-/// What the clones of a router share.
-pub(crate) struct Inner<M, C: Clock> {
-    clock: C,
-    deadline_nanos: u64,
-    fallback: Fallback,
-    tag: u16,
-    bucketing: Bucketing,
-    word: Arc<SplitWord>,
-    slots: Slots<M>,
-    recorder: Recorder,
-    segments: Box<[Name]>,
-    name: Name,
-    scheme: Scheme,
-    /// Tells this router from every other of this process.
-    id: u64,
-    trip: Option<u32>,
-    /// Epoch 16 bits, panics of the candidate under it 48 bits.
-    panics: AtomicU64,
-    late: Mutex<Late>,
-    sinks: Vec<Arc<dyn MetricsSink>>,
-    sink_errors: AtomicU64,
-}
-
-#[derive(Default)]
-struct Late {
-    tickets: Seen,
-    units: Seen,
 }
 
 /// An answer, who gave it, and the ticket for a later truth.
@@ -142,84 +107,9 @@ pub enum Retired {
     StillServing(TrafficShare),
 }
 
-/// A truth that was not counted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OutcomeError {
-    /// The same ticket came before.
-    #[error("a truth for this ticket was counted before; each ticket counts once")]
-    Duplicate,
-    /// The ticket is not of this router, or no ticket at all.
-    #[error("the ticket is not of this router; post it where it was given out")]
-    Foreign,
-    /// The ticket names a split that was never in force.
-    #[error(
-        "the ticket is of epoch {}, which is not in force yet; start the router with its stored split after a restart",
-        epoch.number()
-    )]
-    FromTheFuture {
-        /// The ticket's epoch.
-        epoch: Epoch,
-    },
-}
-
-/// What a truth was counted for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Counted {
-    /// For the split in force.
-    InForce,
-    /// For the totals only: its split is over, or its call was no evidence.
-    Past,
-    /// For nothing: this arm's answer about this unit was counted before under this split.
-    SameUnit,
-}
-
-impl Router<NoModel> {
-    /// Begins to build a router of this name, which is also its salt unless another is set.
-    pub fn builder(name: &str) -> RouterBuilder {
-        RouterBuilder::new(name)
-    }
-}
-
 impl<M, C: Clock> Router<M, C> {
-    pub(crate) fn assemble(
-        builder: RouterBuilder<M, C>,
-        name: Name,
-        stable: Name,
-        segments: Vec<Name>,
-    ) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let scheme = builder.scheme.unwrap_or_else(|| Scheme::new(name.as_str()));
-        let bucketing = Bucketing::new(&scheme);
-        let bucketing = builder.key.map_or(bucketing, |key| bucketing.keyed(key));
-        let (size, split) = (builder.size, builder.split);
-        let recorder = Recorder::new(size, split.epoch, builder.clock.now());
-        let slots = Slots::new(size.shards);
-        // The slots are new, so there is room.
-        let _ = slots.put(split.primary, stable, Arc::new(builder.stable.1));
-        let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            inner: Arc::new(Inner {
-                clock: builder.clock,
-                deadline_nanos: builder.deadline.map_or(u64::MAX, nanos),
-                fallback: builder.fallback,
-                tag: (xxh3_64(scheme.salt().as_bytes()) >> 32) as u16 & 0x3ff,
-                bucketing,
-                word: Arc::new(SplitWord::new(split)),
-                slots,
-                recorder,
-                segments: segments.into(),
-                name,
-                scheme,
-                id: NEXT.fetch_add(1, Ordering::Relaxed),
-                trip: builder.trip,
-                panics: AtomicU64::new(0),
-                late: Mutex::default(),
-                sinks: builder.sinks.0,
-                sink_errors: AtomicU64::new(0),
-            }),
-        }
+    pub(crate) fn of(inner: Inner<M, C>) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Begins a call: picks the arm, holds its model and starts the clock. Never waits or fails.
@@ -629,126 +519,6 @@ impl<E> Failed<E> {
 }
 
 impl<M, C: Clock> Inner<M, C> {
-    /// The way of nearly every request, in a straight line; all others take the slow one.
-    #[inline]
-    fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
-        let place = thread_place();
-        let split = self.word.packed();
-        if let (Subject::Bytes(id), Group::None, None, true) =
-            (request.subject, request.segment, request.forced, split.exposes_all())
-        {
-            let hash = self.bucketing.arm_hash(id);
-            let arm = u64::from(split.on_candidate(hash));
-            if let Some(held) = self.slots.hold_quickly(place, split.primary() ^ arm as usize) {
-                let key = CallKey::drawn(split.epoch_bits(), arm, Segment::NONE, hash);
-                let nonce = self.recorder.begin_drawn(place, key);
-                let at = self.clock.now();
-                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
-            }
-        }
-        self.begin_slowly(request)
-    }
-
-    #[inline(never)]
-    fn begin_slowly(&self, request: &Request<'_>) -> Guard<'_, M, C> {
-        let place = thread_place();
-        let segment = self.segment_of(request);
-        loop {
-            let split = self.word.packed();
-            let mut key = self.assign(request, split, segment);
-            let mut held = match key.arm() {
-                Arm::BASELINE => self.slots.hold(place, split.primary()),
-                Arm::CANDIDATE => self.slots.hold(place, 1 - split.primary()),
-                _ => None,
-            };
-            if held.is_none() {
-                // There is no candidate, or it was retired a moment ago.
-                let epoch = key.epoch();
-                key = CallKey::new(Arm::BASELINE, epoch, segment, key.subject(), Draw::Chosen);
-                held = self.slots.hold(place, split.primary());
-            }
-            // Without a model the split we read is over: the slot it calls primary was retired,
-            // which takes a promotion before. The one in force has a model.
-            if let Some(held) = held {
-                let nonce = self.recorder.begin(place, key);
-                let at = self.clock.now();
-                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
-            }
-        }
-    }
-
-    #[inline]
-    fn assign(&self, request: &Request<'_>, split: Packed, segment: Segment) -> CallKey {
-        if let Subject::Bytes(id) = request.subject {
-            if request.forced.is_none() && split.exposes_all() {
-                let hash = self.bucketing.arm_hash(id);
-                let arm = u64::from(split.on_candidate(hash));
-                return CallKey::drawn(split.epoch_bits(), arm, segment, hash);
-            }
-        }
-        self.assign_slowly(request, split.split(), segment)
-    }
-
-    #[inline(never)]
-    fn assign_slowly(&self, request: &Request<'_>, split: Split, segment: Segment) -> CallKey {
-        let hash = self.hash_of_other(request);
-        let subject = match request.subject {
-            Subject::Unknown => None,
-            _ => Some(SubjectTag::of(hash)),
-        };
-        let (arm, draw) = match self.arm_without_draw(request, split, hash) {
-            Some(arm) => (arm, Draw::Chosen),
-            None if inside(hash, split.candidate) => (Arm::CANDIDATE, Draw::Random),
-            None => (Arm::BASELINE, Draw::Random),
-        };
-        CallKey::new(arm, split.epoch, segment, subject, draw)
-    }
-
-    /// The arm where something else than the draw decides, if it does.
-    fn arm_without_draw(&self, request: &Request<'_>, split: Split, hash: u64) -> Option<Arm> {
-        if let Some(forced) = request.forced {
-            if forced.router == self.id && forced.arm.index() < 2 {
-                return Some(forced.arm);
-            }
-        }
-        if split.exposure == TrafficShare::ALL {
-            return None;
-        }
-        let exposure = match request.subject {
-            Subject::Bytes(id) => self.bucketing.exposure_hash(id),
-            Subject::Number(id) => self.bucketing.exposure_hash(Decimal::of(id).as_bytes()),
-            Subject::Signed(id) => self.bucketing.exposure_hash(Decimal::of_signed(id).as_bytes()),
-            Subject::Unknown => xxh3_64_with_seed(&hash.to_le_bytes(), self.id),
-        };
-        (!inside(exposure, split.exposure)).then_some(Arm::BASELINE)
-    }
-
-    fn segment_of(&self, request: &Request<'_>) -> Segment {
-        match request.segment {
-            Group::None => Segment::NONE,
-            Group::Named(name) => self.segment_named(name),
-            Group::Numbered(segment) => self.segment_checked(segment),
-        }
-    }
-
-    fn hash_of_other(&self, request: &Request<'_>) -> u64 {
-        match request.subject {
-            Subject::Bytes(id) => self.bucketing.arm_hash(id),
-            Subject::Number(id) => self.bucketing.arm_hash(Decimal::of(id).as_bytes()),
-            Subject::Signed(id) => self.bucketing.arm_hash(Decimal::of_signed(id).as_bytes()),
-            Subject::Unknown => draw(),
-        }
-    }
-
-    fn segment_named(&self, name: &str) -> Segment {
-        let at = self.segments.iter().position(|declared| declared.as_str() == name);
-        at.map_or(Segment::OTHER, |at| Segment::new(at as u8 + 1))
-    }
-
-    fn segment_checked(&self, segment: Segment) -> Segment {
-        if segment.index() <= self.segments.len() { segment } else { Segment::OTHER }
-    }
-
     /// The baseline, to answer in the stead of an arm that failed.
     #[cold]
     fn stand_in<E>(&self, failed: &Failed<E>) -> Option<Held<M>> {
@@ -757,119 +527,6 @@ impl<M, C: Clock> Inner<M, C> {
         }
         self.slots.hold(thread_place(), self.word.packed().primary())
     }
-
-    fn call_of_stand_in(&self) -> Call {
-        Call { deadline: self.deadline(), ..Call::serving(Arm::BASELINE) }
-    }
-
-    /// Counts a panic of the candidate and rolls back at the limit.
-    fn note_panic(&self, arm: Arm, epoch: Epoch) {
-        let Some(limit) = self.trip else { return };
-        if arm == Arm::BASELINE {
-            return;
-        }
-        let label = u64::from(epoch.number()) << 48;
-        let counted = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            let same = word >> 48 == u64::from(epoch.number());
-            Some(label | if same { (word & (u64::MAX >> 16)) + 1 } else { 1 })
-        });
-        let word = counted.unwrap_or_else(|word| word);
-        let before =
-            if word >> 48 == u64::from(epoch.number()) { word & (u64::MAX >> 16) } else { 0 };
-        if before + 1 >= u64::from(limit) && self.word.read().epoch == epoch {
-            self.word.roll_back();
-        }
-    }
-
-    fn outcome(
-        &self,
-        ticket: Ticket,
-        unit: Option<u64>,
-        outcome: &Outcome,
-    ) -> Result<Counted, OutcomeError> {
-        let served = ticket.served();
-        let (arm, epoch, segment) = (served.key.arm(), served.key.epoch(), served.key.segment());
-        let known_segment = self.segment_checked(segment) == segment;
-        if served.router != self.tag || arm.index() > 1 || !known_segment {
-            return Err(OutcomeError::Foreign);
-        }
-        let in_force = self.word.read().epoch;
-        let ahead = epoch.number().wrapping_sub(in_force.number());
-        if (1..1 << 15).contains(&ahead) {
-            return Err(OutcomeError::FromTheFuture { epoch });
-        }
-        {
-            let mut late = self.late.lock();
-            if !late.tickets.first(xxh3_64(&ticket.to_bytes())) {
-                return Err(OutcomeError::Duplicate);
-            }
-            if let Some(unit) = unit {
-                let about = [u64::from(epoch.number()) << 8 | arm.index() as u64, unit];
-                let about = about.map(u64::to_le_bytes);
-                if !late.units.first(xxh3_64(about.as_flattened())) {
-                    return Ok(Counted::SameUnit);
-                }
-            }
-        }
-        // A call that was no evidence gives none later: the ticket knows.
-        let mut of = Observation::new(arm, epoch, 0, *outcome);
-        of.segment = segment;
-        of.draw = served.key.draw();
-        let counts = self.recorder.truth(self.now(), in_force, &of);
-        Ok(if counts { Counted::InForce } else { Counted::Past })
-    }
-
-    #[inline]
-    pub(crate) fn record(&self, words: Words) {
-        self.recorder.end(thread_place(), words);
-    }
-
-    #[inline]
-    pub(crate) fn now(&self) -> Moment {
-        self.clock.now()
-    }
-
-    #[inline]
-    pub(crate) const fn deadline_nanos(&self) -> u64 {
-        self.deadline_nanos
-    }
-
-    #[inline]
-    pub(crate) const fn deadline(&self) -> Option<Duration> {
-        match self.deadline_nanos {
-            u64::MAX => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn tag(&self) -> u16 {
-        self.tag
-    }
-}
-
-/// Where `arm` stands under `split`.
-#[inline]
-fn slot_of(arm: Arm, split: Split) -> Option<Slot> {
-    match arm {
-        Arm::BASELINE => Some(split.primary),
-        Arm::CANDIDATE => Some(split.primary.other()),
-        _ => None,
-    }
-}
-
-/// A fresh number for a request of nobody known: each thread walks a sequence of its own, mixed
-/// well. Chance enough for a split of traffic, and none of it is secret.
-fn draw() -> u64 {
-    use std::cell::Cell;
-    thread_local! {
-        static STATE: Cell<u64> = const { Cell::new(0) };
-    }
-    let step = STATE.with(|state| {
-        state.set(state.get().wrapping_add(1));
-        state.get()
-    });
-    xxh3_64_with_seed(&step.to_le_bytes(), thread_place() as u64)
 }
 
 impl<M, C: Clock> Clone for Router<M, C> {

@@ -1,0 +1,296 @@
+//! What the clones of a router share, and what a call asks of it: whom, by which arm, counted how.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::clock::{Clock, Moment};
+use crate::ids::{Arm, Epoch, Name, Segment};
+use crate::model::Call;
+use crate::observe::record::{CallKey, Draw, Observation, SubjectTag, Words};
+use crate::observe::recorder::Recorder;
+use crate::observe::sink::MetricsSink;
+use crate::observe::thread_place::thread_place;
+use crate::outcome::Outcome;
+use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
+use crate::route::switch::{Packed, Slot, Split, SplitWord};
+use crate::serve::late::Seen;
+use crate::serve::request::{Group, Request, Subject};
+use crate::serve::slots::Slots;
+use crate::serve::ticket::Ticket;
+use crate::share::TrafficShare;
+
+/// Whom a caller hears when the candidate fails. The failure counts for the candidate in any case.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// The candidate's own failure.
+    Never,
+    /// The baseline, when the candidate panicked.
+    #[default]
+    OnPanic,
+    /// The baseline, when the candidate panicked, failed or timed out by its own account.
+    OnFailure,
+}
+
+/// A truth that was not counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutcomeError {
+    /// The same ticket came before.
+    #[error("a truth for this ticket was counted before; each ticket counts once")]
+    Duplicate,
+    /// The ticket is not of this router, or no ticket at all.
+    #[error("the ticket is not of this router; post it where it was given out")]
+    Foreign,
+    /// The ticket names a split that was never in force.
+    #[error(
+        "the ticket is of epoch {}, which is not in force yet; start the router with its stored split after a restart",
+        epoch.number()
+    )]
+    FromTheFuture {
+        /// The ticket's epoch.
+        epoch: Epoch,
+    },
+}
+
+/// What a truth was counted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Counted {
+    /// For the split in force.
+    InForce,
+    /// For the totals only: its split is over, or its call was no evidence.
+    Past,
+    /// For nothing: this arm's answer about this unit was counted before under this split.
+    SameUnit,
+}
+
+/// What the clones of a router share.
+pub(crate) struct Inner<M, C: Clock> {
+    pub(crate) clock: C,
+    pub(crate) deadline_nanos: u64,
+    pub(crate) fallback: Fallback,
+    pub(crate) tag: u16,
+    pub(crate) bucketing: Bucketing,
+    pub(crate) word: Arc<SplitWord>,
+    pub(crate) slots: Slots<M>,
+    pub(crate) recorder: Recorder,
+    pub(crate) segments: Box<[Name]>,
+    pub(crate) name: Name,
+    pub(crate) scheme: Scheme,
+    /// Tells this router from every other of this process.
+    pub(crate) id: u64,
+    pub(crate) trip: Option<u32>,
+    /// Epoch 16 bits, panics of the candidate under it 48 bits.
+    pub(crate) panics: AtomicU64,
+    pub(crate) late: Mutex<Late>,
+    pub(crate) sinks: Vec<Arc<dyn MetricsSink>>,
+    pub(crate) sink_errors: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct Late {
+    tickets: Seen,
+    units: Seen,
+}
+
+impl<M, C: Clock> Inner<M, C> {
+    #[inline]
+    pub(crate) fn assign(&self, request: &Request<'_>, split: Packed, segment: Segment) -> CallKey {
+        if let Subject::Bytes(id) = request.subject {
+            if request.forced.is_none() && split.exposes_all() {
+                let hash = self.bucketing.arm_hash(id);
+                let arm = u64::from(split.on_candidate(hash));
+                return CallKey::drawn(split.epoch_bits(), arm, segment, hash);
+            }
+        }
+        self.assign_slowly(request, split.split(), segment)
+    }
+
+    #[inline(never)]
+    pub(crate) fn assign_slowly(
+        &self,
+        request: &Request<'_>,
+        split: Split,
+        segment: Segment,
+    ) -> CallKey {
+        let hash = self.hash_of_other(request);
+        let subject = match request.subject {
+            Subject::Unknown => None,
+            _ => Some(SubjectTag::of(hash)),
+        };
+        let (arm, draw) = match self.arm_without_draw(request, split, hash) {
+            Some(arm) => (arm, Draw::Chosen),
+            None if inside(hash, split.candidate) => (Arm::CANDIDATE, Draw::Random),
+            None => (Arm::BASELINE, Draw::Random),
+        };
+        CallKey::new(arm, split.epoch, segment, subject, draw)
+    }
+
+    /// The arm where something else than the draw decides, if it does.
+    pub(crate) fn arm_without_draw(
+        &self,
+        request: &Request<'_>,
+        split: Split,
+        hash: u64,
+    ) -> Option<Arm> {
+        if let Some(forced) = request.forced {
+            if forced.router == self.id && forced.arm.index() < 2 {
+                return Some(forced.arm);
+            }
+        }
+        if split.exposure == TrafficShare::ALL {
+            return None;
+        }
+        let exposure = match request.subject {
+            Subject::Bytes(id) => self.bucketing.exposure_hash(id),
+            Subject::Number(id) => self.bucketing.exposure_hash(Decimal::of(id).as_bytes()),
+            Subject::Signed(id) => self.bucketing.exposure_hash(Decimal::of_signed(id).as_bytes()),
+            Subject::Unknown => xxh3_64_with_seed(&hash.to_le_bytes(), self.id),
+        };
+        (!inside(exposure, split.exposure)).then_some(Arm::BASELINE)
+    }
+
+    pub(crate) fn segment_of(&self, request: &Request<'_>) -> Segment {
+        match request.segment {
+            Group::None => Segment::NONE,
+            Group::Named(name) => self.segment_named(name),
+            Group::Numbered(segment) => self.segment_checked(segment),
+        }
+    }
+
+    pub(crate) fn hash_of_other(&self, request: &Request<'_>) -> u64 {
+        match request.subject {
+            Subject::Bytes(id) => self.bucketing.arm_hash(id),
+            Subject::Number(id) => self.bucketing.arm_hash(Decimal::of(id).as_bytes()),
+            Subject::Signed(id) => self.bucketing.arm_hash(Decimal::of_signed(id).as_bytes()),
+            Subject::Unknown => draw(),
+        }
+    }
+
+    pub(crate) fn segment_named(&self, name: &str) -> Segment {
+        let at = self.segments.iter().position(|declared| declared.as_str() == name);
+        at.map_or(Segment::OTHER, |at| Segment::new(at as u8 + 1))
+    }
+
+    pub(crate) fn segment_checked(&self, segment: Segment) -> Segment {
+        if segment.index() <= self.segments.len() { segment } else { Segment::OTHER }
+    }
+
+    pub(crate) fn call_of_stand_in(&self) -> Call {
+        Call { deadline: self.deadline(), ..Call::serving(Arm::BASELINE) }
+    }
+
+    /// Counts a panic of the candidate and rolls back at the limit.
+    pub(crate) fn note_panic(&self, arm: Arm, epoch: Epoch) {
+        let Some(limit) = self.trip else { return };
+        if arm == Arm::BASELINE {
+            return;
+        }
+        let label = u64::from(epoch.number()) << 48;
+        let counted = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let same = word >> 48 == u64::from(epoch.number());
+            Some(label | if same { (word & (u64::MAX >> 16)) + 1 } else { 1 })
+        });
+        let word = counted.unwrap_or_else(|word| word);
+        let before =
+            if word >> 48 == u64::from(epoch.number()) { word & (u64::MAX >> 16) } else { 0 };
+        if before + 1 >= u64::from(limit) && self.word.read().epoch == epoch {
+            self.word.roll_back();
+        }
+    }
+
+    pub(crate) fn outcome(
+        &self,
+        ticket: Ticket,
+        unit: Option<u64>,
+        outcome: &Outcome,
+    ) -> Result<Counted, OutcomeError> {
+        let served = ticket.served();
+        let (arm, epoch, segment) = (served.key.arm(), served.key.epoch(), served.key.segment());
+        let known_segment = self.segment_checked(segment) == segment;
+        if served.router != self.tag || arm.index() > 1 || !known_segment {
+            return Err(OutcomeError::Foreign);
+        }
+        let in_force = self.word.read().epoch;
+        let ahead = epoch.number().wrapping_sub(in_force.number());
+        if (1..1 << 15).contains(&ahead) {
+            return Err(OutcomeError::FromTheFuture { epoch });
+        }
+        {
+            let mut late = self.late.lock();
+            if !late.tickets.first(xxh3_64(&ticket.to_bytes())) {
+                return Err(OutcomeError::Duplicate);
+            }
+            if let Some(unit) = unit {
+                let about = [u64::from(epoch.number()) << 8 | arm.index() as u64, unit];
+                let about = about.map(u64::to_le_bytes);
+                if !late.units.first(xxh3_64(about.as_flattened())) {
+                    return Ok(Counted::SameUnit);
+                }
+            }
+        }
+        // A call that was no evidence gives none later: the ticket knows.
+        let mut of = Observation::new(arm, epoch, 0, *outcome);
+        of.segment = segment;
+        of.draw = served.key.draw();
+        let counts = self.recorder.truth(self.now(), in_force, &of);
+        Ok(if counts { Counted::InForce } else { Counted::Past })
+    }
+
+    #[inline]
+    pub(crate) fn record(&self, words: Words) {
+        self.recorder.end(thread_place(), words);
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    #[inline]
+    pub(crate) const fn deadline_nanos(&self) -> u64 {
+        self.deadline_nanos
+    }
+
+    #[inline]
+    pub(crate) const fn deadline(&self) -> Option<Duration> {
+        match self.deadline_nanos {
+            u64::MAX => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn tag(&self) -> u16 {
+        self.tag
+    }
+}
+
+/// Where `arm` stands under `split`.
+#[inline]
+pub(crate) fn slot_of(arm: Arm, split: Split) -> Option<Slot> {
+    match arm {
+        Arm::BASELINE => Some(split.primary),
+        Arm::CANDIDATE => Some(split.primary.other()),
+        _ => None,
+    }
+}
+
+/// A fresh number for a request of nobody known: each thread walks a sequence of its own, mixed
+/// well. Chance enough for a split of traffic, and none of it is secret.
+fn draw() -> u64 {
+    use std::cell::Cell;
+    thread_local! {
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+    let step = STATE.with(|state| {
+        state.set(state.get().wrapping_add(1));
+        state.get()
+    });
+    xxh3_64_with_seed(&step.to_le_bytes(), thread_place() as u64)
+}

@@ -1,7 +1,6 @@
 //! Promises of `serve`: every call counts once, and nothing reaches the caller but an answer.
 
 mod calls;
-mod executors;
 mod shadow;
 mod truth;
 

@@ -129,7 +129,7 @@ impl Recorder {
         }
     }
 
-    /// Counts a call that begins; see [`Recorder::begin`].
+    /// Counts a call that begins.
     pub fn start(&self, arm: Arm, epoch: Epoch, draw: Draw) -> u32 {
         self.begin(thread_place(), CallKey::new(arm, epoch, Segment::NONE, None, draw))
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::judge::evidence::{
-    Cell, Log, RatioTest, Schedule, Side, Tallies, Weighed, ratio_interval,
+    Cell, Log, REACH, RatioTest, Schedule, Side, Tallies, Weighed, ratio_interval,
 };
 use crate::judge::guardrail::{Guardrail, Measure};
 use crate::judge::latency::{LatencyEvidence, Past, counts_fast, quantile_of};
@@ -259,6 +259,8 @@ impl RateEvidence {
     }
 }
 
+/// How many times fewer fast answers are looked for.
+const FASTER: f64 = 30.0;
 /// What a mixture costs against the best single alternative, in nats, about.
 const PRICE: f64 = 1.5;
 
@@ -268,10 +270,15 @@ fn weigh_harm(
     setting: &Setting<'_>,
     events_per_unit: f64,
 ) -> Weighed<Tallies> {
-    let null = if guardrail.measure.is_rate() { guardrail.null } else { 1.0 };
+    let (null, reach) = match guardrail.measure {
+        // Slow answers cannot become more frequent than all: 20 times as many beyond the 95th.
+        Measure::Latency { quantile } if !counts_fast(quantile) => (1.0, 1.0 / (1.0 - quantile)),
+        Measure::Latency { .. } => (1.0, FASTER),
+        _ => (guardrail.null, REACH),
+    };
     let whole = log.total();
-    let first = RatioTest::new(null, Side::Above, guardrail.prior, whole, events_per_unit);
-    let late = RatioTest::late(null, whole, events_per_unit);
+    let first = RatioTest::reaching(reach, null, guardrail.prior, whole, events_per_unit);
+    let late = RatioTest::late(reach, null, whole, events_per_unit);
     log.weigh_apart(setting.schedule, |span| first.ln_e(span), |span| late.ln_e(span))
 }
 

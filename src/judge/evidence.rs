@@ -317,13 +317,25 @@ impl RatioTest {
     /// evidence is that of so many times fewer events.
     #[must_use]
     pub fn new(null: f64, side: Side, prior: Prior, whole: &Tallies, events_per_unit: f64) -> Self {
-        Self::on(grid(null, side, prior), side, whole, events_per_unit)
+        Self::on(grid(null, side, prior, REACH), side, whole, events_per_unit)
+    }
+
+    /// As [`RatioTest::new`] with [`Side::Above`], where no ratio can exceed `reach` times the null.
+    #[must_use]
+    pub fn reaching(
+        reach: f64,
+        null: f64,
+        prior: Prior,
+        whole: &Tallies,
+        events_per_unit: f64,
+    ) -> Self {
+        Self::on(grid(null, Side::Above, prior, reach), Side::Above, whole, events_per_unit)
     }
 
     /// The same question [`Side::Above`], asked of what begins late.
     #[must_use]
-    pub fn late(null: f64, whole: &Tallies, events_per_unit: f64) -> Self {
-        Self::on(late_grid(null), Side::Above, whole, events_per_unit)
+    pub fn late(reach: f64, null: f64, whole: &Tallies, events_per_unit: f64) -> Self {
+        Self::on(late_grid(null, reach), Side::Above, whole, events_per_unit)
     }
 
     fn on(grid: Grid, side: Side, whole: &Tallies, events_per_unit: f64) -> Self {
@@ -360,13 +372,13 @@ impl RatioTest {
 
 const GRID: usize = 30;
 
-/// Alternatives to a null: evenly spaced in ln r, from 1.3 to 400 times the null.
+/// Alternatives to a null: evenly spaced in ln r, from 1.3 times the null up to a reach.
 ///
 /// Below 1.3 nothing is taken back anyway (the estimate must lie beyond the middle of null and
 /// limit). The long upper tail lets two events suffice at a disaster; the lean to ratios below 8
 /// finds doublings sooner. Restarts look less at both ends: what begins late has little time left
 /// for small ratios.
-fn grid(null: f64, side: Side, prior: Prior) -> Grid {
+fn grid(null: f64, side: Side, prior: Prior, reach: f64) -> Grid {
     match side {
         Side::Above => {
             let tilt = match prior {
@@ -374,23 +386,26 @@ fn grid(null: f64, side: Side, prior: Prior) -> Grid {
                 Prior::SmallRegressions => 1.0,
                 Prior::Disasters => 0.0,
             };
-            above(null, move |ratio| ratio.min(8.0).powf(-tilt))
+            above(null, reach, move |ratio| ratio.min(8.0).powf(-tilt))
         }
         Side::Below => Grid::geometric(null, 1e-3, GRID, |ratio| ratio.powf(0.3)),
     }
 }
 
-fn late_grid(null: f64) -> Grid {
-    above(null, |ratio| match ratio {
+fn late_grid(null: f64, reach: f64) -> Grid {
+    above(null, reach, |ratio| match ratio {
         ..3.0 => 0.4,
         100.0.. => 0.6,
         _ => 1.0,
     })
 }
 
-fn above(null: f64, weight: impl Fn(f64) -> f64) -> Grid {
-    Grid::geometric_from(1.3 * null, null, 400.0 / 1.3, GRID, weight)
+fn above(null: f64, reach: f64, weight: impl Fn(f64) -> f64) -> Grid {
+    Grid::geometric_from(1.3 * null, null, reach / 1.3, GRID, weight)
 }
+
+/// The largest ratio of two rates that is looked for, relative to the null.
+pub(crate) const REACH: f64 = 400.0;
 
 fn cautious_share(cell: &Cell, side: Side) -> f64 {
     let designed = cell.share.fraction();

@@ -1,5 +1,8 @@
 //! A call under way.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::clock::{Clock, Moment};
 use crate::ids::{Arm, Epoch, Segment};
 use crate::model::Call;
@@ -49,9 +52,15 @@ pub(crate) struct Begun {
 }
 
 impl<M, C: Clock> Inner<M, C> {
-    /// The way of nearly every request, in a straight line; all others take the slow one.
     #[inline]
     pub(crate) fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+        let (held, begun) = self.begin_parts(request);
+        Guard { inner: self, held, begun, open: true }
+    }
+
+    /// The way of nearly every request, in a straight line; all others take the slow one.
+    #[inline]
+    fn begin_parts(&self, request: &Request<'_>) -> (Held<M>, Begun) {
         let place = thread_place();
         let split = self.word.packed();
         if let (Subject::Bytes(id), Group::None, None, true) =
@@ -63,14 +72,14 @@ impl<M, C: Clock> Inner<M, C> {
                 let key = CallKey::drawn(split.epoch_bits(), arm, Segment::NONE, hash);
                 let nonce = self.recorder.begin_drawn(place, key);
                 let at = self.clock.now();
-                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
+                return (held, Begun { key, nonce, at });
             }
         }
         self.begin_slowly(request)
     }
 
     #[inline(never)]
-    fn begin_slowly(&self, request: &Request<'_>) -> Guard<'_, M, C> {
+    fn begin_slowly(&self, request: &Request<'_>) -> (Held<M>, Begun) {
         let place = thread_place();
         let segment = self.segment_of(request);
         loop {
@@ -92,7 +101,7 @@ impl<M, C: Clock> Inner<M, C> {
             if let Some(held) = held {
                 let nonce = self.recorder.begin(place, key);
                 let at = self.clock.now();
-                return Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true };
+                return (held, Begun { key, nonce, at });
             }
         }
     }
@@ -170,14 +179,18 @@ impl<M, C: Clock> Guard<'_, M, C> {
         self.inner.now().as_nanos().saturating_sub(self.begun.at.as_nanos())
     }
 
-    fn end(&mut self, mut outcome: Outcome, fell_back: bool) {
+    fn end(&mut self, outcome: Outcome, fell_back: bool) {
         self.open = false;
-        let nanos = self.nanos();
-        if outcome.status == Status::Ok && nanos > self.inner.deadline_nanos() {
-            outcome.status = Status::Timeout;
-        }
-        self.inner.record(Words::of(self.begun.key, nanos, &outcome, fell_back));
+        end(self.inner, &self.begun, outcome, fell_back);
     }
+}
+
+fn end<M, C: Clock>(inner: &Inner<M, C>, begun: &Begun, mut outcome: Outcome, fell_back: bool) {
+    let nanos = inner.now().as_nanos().saturating_sub(begun.at.as_nanos());
+    if outcome.status == Status::Ok && nanos > inner.deadline_nanos() {
+        outcome.status = Status::Timeout;
+    }
+    inner.record(Words::of(begun.key, nanos, &outcome, fell_back));
 }
 
 impl<M, C: Clock> Drop for Guard<'_, M, C> {
@@ -186,6 +199,103 @@ impl<M, C: Clock> Drop for Guard<'_, M, C> {
         if self.open {
             self.end(Outcome::cancelled(), false);
         }
+    }
+}
+
+/// A [`Guard`] that borrows nothing, for calls that outlive the handler that began them: a stream
+/// whose body is sent later, a batch that is gathered elsewhere. Costs one clone of the router,
+/// whose count all threads share.
+///
+/// For a stream: finish it where the last token leaves, with an error where it breaks off; dropped
+/// with the connection it counts as cancelled. It counts once in any case.
+///
+/// ```
+/// use pilotage::outcome::Outcome;
+/// use pilotage::serve::request::Request;
+/// use pilotage::serve::router::Router;
+///
+/// let router = Router::builder("stream").stable("v1", ["one", "two"]).build()?;
+/// let guard = router.begin_owned(&Request::of("user-42"));
+/// let sending = std::thread::spawn(move || {
+///     for _token in guard.model() {
+///         // … send it …
+///     }
+///     guard.finish(Outcome::ok())
+/// });
+/// let ticket = sending.join().expect("the thread ends");
+/// router.outcome(ticket, Outcome::correct(true))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a guard that is dropped counts the call as cancelled"]
+pub struct OwnedGuard<M, C: Clock> {
+    inner: Arc<Inner<M, C>>,
+    held: Held<M>,
+    begun: Begun,
+    open: bool,
+}
+
+impl<M, C: Clock> OwnedGuard<M, C> {
+    pub(crate) fn of(inner: Arc<Inner<M, C>>, request: &Request<'_>) -> Self {
+        let (held, begun) = inner.begin_parts(request);
+        Self { inner, held, begun, open: true }
+    }
+
+    /// The model to ask.
+    #[must_use]
+    pub fn model(&self) -> &M {
+        self.held.model()
+    }
+
+    /// Which arm the call was assigned to.
+    #[must_use]
+    pub const fn arm(&self) -> Arm {
+        self.begun.key.arm()
+    }
+
+    /// What to tell the model of the call.
+    #[must_use]
+    pub fn call(&self) -> Call {
+        Call { deadline: self.inner.deadline(), ..Call::serving(self.arm()) }
+    }
+
+    /// The ticket of this call, to send ahead of the stream.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let Begun { key, nonce, at } = self.begun;
+        Ticket::of(&Served { key, router: self.inner.tag(), at, nonce })
+    }
+
+    /// How long the call has lasted, for example until its first token, to be given as a score or
+    /// a metric of your own.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        self.inner.now().since(self.begun.at)
+    }
+
+    /// Counts the call as ended; see [`Guard::finish`].
+    #[expect(clippy::must_use_candidate, reason = "not every call has a later truth")]
+    pub fn finish(mut self, outcome: Outcome) -> Ticket {
+        self.end(outcome);
+        self.ticket()
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.open = false;
+        end(&self.inner, &self.begun, outcome, false);
+    }
+}
+
+impl<M, C: Clock> Drop for OwnedGuard<M, C> {
+    fn drop(&mut self) {
+        if self.open {
+            self.end(Outcome::cancelled());
+        }
+    }
+}
+
+impl<M, C: Clock> std::fmt::Debug for OwnedGuard<M, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OwnedGuard").field("begun", &self.begun).finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::outcome::{Outcome, Status};
 use crate::route::bucket::Scheme;
 use crate::route::switch::{Split, SplitWord};
 use crate::serve::catch::{Payload, caught, caught_future, discard};
-use crate::serve::guard::Guard;
+use crate::serve::guard::{Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
 use crate::serve::inner::{Fallback, Inner, slot_of};
 use crate::serve::request::{OverrideKey, Request};
@@ -116,6 +116,11 @@ impl<M, C: Clock> Router<M, C> {
     #[inline]
     pub fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
         self.inner.begin(request)
+    }
+
+    /// As [`Router::begin`], with a guard that may outlive this handler: for streams.
+    pub fn begin_owned(&self, request: &Request<'_>) -> OwnedGuard<M, C> {
+        OwnedGuard::of(Arc::clone(&self.inner), request)
     }
 
     /// Which arm a request would be served by now, without serving it. An anonymous request is

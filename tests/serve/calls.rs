@@ -293,3 +293,24 @@ fn a_router_that_cannot_be_is_refused_with_the_reason() {
     assert!(Router::builder("").stable("old", ()).build().is_err());
     assert!(Router::builder("r").stable("bad\nname", ()).build().is_err());
 }
+
+#[test]
+fn a_stream_that_breaks_off_counts_once_wherever_it_ends() {
+    let router = Router::builder("stream").stable("old", "model").build().unwrap();
+    let guards: Vec<_> = (0..6_u64).map(|user| router.begin_owned(&Request::of(user))).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (at, guard) in guards.into_iter().enumerate() {
+                let outcome = match at % 3 {
+                    0 => continue,
+                    1 => Outcome::error(),
+                    _ => Outcome::ok().with_score(0.5),
+                };
+                assert_eq!(guard.finish(outcome).arm(), Arm::BASELINE);
+            }
+        });
+    });
+    let snapshot = router.snapshot();
+    assert_eq!(ended(&snapshot.arms, Arm::BASELINE), [2, 2, 0, 2, 0]);
+    assert_eq!((snapshot.arms[0].started, snapshot.arms[0].in_flight()), (6, 0));
+}

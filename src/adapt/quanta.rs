@@ -52,7 +52,7 @@ mod tests {
     fn it_moves_forward() {
         let clock = QuantaClock::new();
         let first = clock.now();
-        let later = (0..1_000).map(|_| clock.now()).next_back().unwrap();
+        let later = (0..1_000).fold(first, |_, _| clock.now());
         assert!(later > first);
     }
 }

@@ -13,10 +13,10 @@
 use crate::stats::anytime::AnytimeInterval;
 use crate::stats::check::{in_range, positive, successes_of};
 use crate::stats::error::{StatsError, finite, open_unit};
+use crate::stats::special::stirling_rest;
 use crate::stats::surprise::deviance;
 use crate::stats::tails::{
     ln_beta_over, ln_incomplete_beta, ln_incomplete_gamma, ln_normal_cdf_over_density,
-    stirling_rest,
 };
 
 /// Whether a sum is watched for being too large, or for being too far off in either direction.

@@ -8,6 +8,7 @@
 //!
 //! All functions expect checked arguments; they are the floor below the public doors.
 
+use crate::stats::special::stirling_rest;
 use crate::stats::surprise::deviance;
 
 /// `ln sqrt(2 pi)`.
@@ -22,20 +23,6 @@ const TERMS: usize = 400_000;
 /// From here on the continued fractions would take too many terms, and the first term of the
 /// uniform expansion is exact to about one part in this number.
 const LARGE: f64 = 1e9;
-
-/// What Stirling's formula leaves out: `ln Gamma(x) - ((x - 1/2) ln x - x + ln sqrt(2 pi))`.
-pub(crate) fn stirling_rest(x: f64) -> f64 {
-    let mut rest = 0.0;
-    let mut at = x;
-    while at < 16.0 {
-        rest += (at + 0.5) * (1.0 / at).ln_1p() - 1.0;
-        at += 1.0;
-    }
-    let s = 1.0 / (at * at);
-    rest + (1.0 / 12.0
-        - s * (1.0 / 360.0 - s * (1.0 / 1260.0 - s * (1.0 / 1680.0 - s * (1.0 / 1188.0)))))
-        / at
-}
 
 /// `ln [ B(a, b) / (p^a (1-p)^b) ]` for `a, b > 0` and `0 < p < 1`.
 pub(crate) fn ln_beta_over(a: f64, b: f64, p: f64, q: f64) -> f64 {

@@ -188,16 +188,19 @@ impl Rollout {
         }
     }
 
+    /// Takes in a batch and concludes nothing from it yet; the next batch that is handled does.
+    ///
+    /// For a rehearsal, in which looking is what takes time: what was seen adds up to the same
+    /// evidence however it is cut.
+    pub fn take_in(&mut self, now: Moment, seen: &Seen) {
+        let State::Running(running) = &mut self.state else { return };
+        running.take_in(now, &self.plan.stages()[running.stage], seen);
+    }
+
     fn seen(&mut self, now: Moment, seen: &Seen) -> Vec<Effect> {
         let State::Running(running) = &mut self.state else { return Vec::new() };
         let stage = &self.plan.stages()[running.stage];
-        running.observed =
-            running.observed.saturating_add(now.since(running.last).min(LONGEST_GAP));
-        running.last = running.last.max(now);
-        // A batch made under another share says nothing of this stage.
-        if seen.share == stage.share {
-            running.trial.observe(seen);
-        }
+        running.take_in(now, stage, seen);
         let conclusion = running.trial.conclusion();
         match conclusion.step {
             Step::TakeBack => self.take_back(now, conclusion.why),
@@ -345,6 +348,15 @@ impl Running {
             told: false,
             trial,
             control,
+        }
+    }
+
+    fn take_in(&mut self, now: Moment, stage: &Stage, seen: &Seen) {
+        self.observed = self.observed.saturating_add(now.since(self.last).min(LONGEST_GAP));
+        self.last = self.last.max(now);
+        // A batch made under another share says nothing of this stage.
+        if seen.share == stage.share {
+            self.trial.observe(seen);
         }
     }
 

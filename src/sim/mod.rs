@@ -1,4 +1,5 @@
-//! Rehearses decisions against invented traffic, from a seed.
+//! Rehearses decisions against invented or recorded traffic, from a seed.
 
+pub mod latency;
 pub mod rng;
 pub mod traffic;

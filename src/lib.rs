@@ -38,6 +38,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;
+pub mod date;
 pub mod ids;
 pub mod outcome;
 pub mod share;

@@ -4,11 +4,34 @@
 //! ([`Effect`]). It owns no clock, thread, lock, log or socket, so a rollout of five days runs in
 //! a millisecond of a test, survives a crash by being replayed, and gives the same verdict for the
 //! same history, bit for bit. Carrying the effects out is the business of `control`.
+//!
+//! # What goes in, what comes out
+//!
+//! In comes, at moments of one clock: what was seen ([`Input::Seen`], by which time passes), what
+//! operators want ([`Input::Command`]), what a wall clock reads ([`Input::Wall`], for plans with
+//! dates), how a rollback drill went ([`Input::Drilled`]), and that a switch did not obey
+//! ([`Input::NotShifted`]). A journal that keeps these, in their order, can replay the machine.
+//!
+//! Out come effects, to be carried out in the order in which they are given. What protects users is
+//! first; what is to be written down ([`Effect::Record`]) comes before any effect that exposes
+//! more of them. An order that has no effect where the rollout stands is answered
+//! ([`Effect::Refused`]) and written down all the same.
+//!
+//! # Which order wins
+//!
+//! [`Order::precedence`]: kill, abort, pause, promote, and only then time and evidence. Orders that
+//! come together are handled by it, the strongest first; and the machine itself keeps to it, since
+//! orders need not come together: a paused rollout is not promoted, an aborted one is not
+//! resumed, and after a kill there is nothing at all.
+
+use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::alert::alert::Severity;
 use crate::clock::Moment;
+use crate::date::Date;
 use crate::ids::Name;
 use crate::observe::shadow::ShadowCounts;
 use crate::observe::snapshot::Delta;
@@ -38,6 +61,23 @@ pub enum Input {
         /// What the switch said.
         reason: String,
     },
+    /// What a wall clock reads at this moment. A plan with dates or hours in it stands still until
+    /// it is told; told anew every minute or so, it follows a machine that was suspended. A wall
+    /// clock that jumps promotes nothing: dates only hold back what evidence has earned.
+    Wall(Date),
+    /// A rollback drill was made.
+    Drilled(Drilled),
+}
+
+/// How a rollback drill went.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Drilled {
+    /// When it ended.
+    pub at: Moment,
+    /// Whether the way back was found open: stable loaded, warm and answering, the switch obeying.
+    pub passed: bool,
+    /// What was found, in one sentence.
+    pub report: String,
 }
 
 /// A batch of observations.
@@ -78,12 +118,13 @@ pub struct Command {
     pub why: String,
 }
 
-/// The orders an operator can give, the strongest first: stop always wins.
+/// The orders an operator can give.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Order {
-    /// Everything back to the baseline, and this rollout is over for good.
+    /// Everything back to the baseline, and this rollout is over for good: not even a retry leads
+    /// out of it.
     Kill,
     /// Everything back to the baseline; the rollout ends.
     Abort,
@@ -91,10 +132,133 @@ pub enum Order {
     Pause,
     /// Go on after a pause.
     Resume,
-    /// Leave this stage for the next one without its proof. Recorded as an override.
-    PromoteStage,
     /// Make the candidate the baseline now, without proof. Recorded as an override.
     PromoteFully,
+    /// Leave this stage for the next one without its proof. Recorded as an override.
+    PromoteStage,
+    /// Begin now a rollout that waits for its start, whatever the hour. It does not stand in for a
+    /// drill that the plan asks for.
+    Start,
+    /// Agree that the stage, whose proof is there, may be left. Only where a plan asks for it.
+    Approve,
+    /// Give the present stage so much longer before it counts as undecided.
+    Extend {
+        /// How much longer.
+        by: Duration,
+    },
+    /// Enter the stage of a rollback or refusal once more, with nothing of its evidence.
+    Retry,
+}
+
+impl Order {
+    /// Its place among orders that come together: a smaller number is handled first. Orders of one
+    /// number keep the order in which they were given.
+    #[must_use]
+    pub const fn precedence(self) -> u8 {
+        match self {
+            Self::Kill => 0,
+            Self::Abort => 1,
+            Self::Pause | Self::Resume => 2,
+            Self::PromoteFully => 3,
+            Self::PromoteStage => 4,
+            Self::Start | Self::Approve | Self::Extend { .. } | Self::Retry => 5,
+        }
+    }
+
+    /// The word for it in messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Abort => "abort",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::PromoteFully => "promote fully",
+            Self::PromoteStage => "promote stage",
+            Self::Start => "start",
+            Self::Approve => "approve",
+            Self::Extend { .. } => "extend",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// An order that had no effect, and why.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// When.
+    pub at: Moment,
+    /// What was ordered, by whom, with which reason.
+    pub command: Command,
+    /// Why it had no effect.
+    pub because: Refusal,
+}
+
+/// Why an order had no effect.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The rollout is over, and this does not lead out of its end.
+    #[error("the rollout is over ({end}); {remedy}")]
+    Over {
+        /// How it ended.
+        end: String,
+        /// What can be done instead.
+        remedy: String,
+    },
+    /// Nothing has begun.
+    #[error("the rollout has not begun; order its start, or abort it")]
+    NotStarted,
+    /// It runs.
+    #[error("the rollout has begun already")]
+    AlreadyStarted,
+    /// It is paused, and a pause is stronger.
+    #[error("the rollout is paused ({why}); resume it first")]
+    Paused {
+        /// Who paused it, and why.
+        why: String,
+    },
+    /// It is not paused.
+    #[error("the rollout is not paused")]
+    NotPaused,
+    /// The stage does not wait for an approval.
+    #[error("stage {stage} does not wait for an approval: {why}")]
+    NothingToApprove {
+        /// The stage.
+        stage: String,
+        /// Why not.
+        why: String,
+    },
+    /// A time that cannot be added.
+    #[error("an extension by {} s is not possible; give from 1 s to 365 days", by.as_secs())]
+    Extension {
+        /// What was given.
+        by: Duration,
+    },
+    /// There is no failed stage.
+    #[error("nothing failed that could be tried again")]
+    NothingToRetry,
+    /// It was tried often enough.
+    #[error("stage {stage} was tried {tries} times; start a new rollout")]
+    TooManyTries {
+        /// The stage.
+        stage: String,
+        /// How often.
+        tries: usize,
+    },
+    /// The plan asks for a rollback drill first.
+    #[error("no rollback drill passed within the last {} h; make one first", within.as_secs() / 3600)]
+    NoDrill {
+        /// How old it may be.
+        within: Duration,
+    },
+    /// The next stage cannot be entered.
+    #[error("the next stage cannot be judged: {why}")]
+    Unjudgeable {
+        /// Why not.
+        why: String,
+    },
 }
 
 /// What a machine may ask for. The caller carries it out; the machine only says so.
@@ -112,6 +276,11 @@ pub enum Effect {
     Alert(News),
     /// Keep this in the history. Comes before the effects it explains are carried out.
     Record(Transition),
+    /// Answer whoever gave this order: it had no effect. A [`Effect::Record`] keeps it.
+    Refused(Refused),
+    /// Nothing but an input can change anything before this moment; look at it again then. It is
+    /// given anew whenever it changes, and takes the place of an earlier one.
+    WakeAt(Moment),
 }
 
 /// Whether the candidate runs on copies of requests.
@@ -150,4 +319,13 @@ pub struct Transition {
     pub who: String,
     /// The sentence that says why, with its numbers.
     pub why: String,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Extend { by } => write!(f, "extend by {} s", by.as_secs()),
+            other => f.write_str(other.word()),
+        }
+    }
 }

@@ -220,7 +220,11 @@ impl<M, C: Clock> BlueGreen<M, C> {
             match effect {
                 Effect::Shift(share) => word.shift(&word.read().shifted(*share))?,
                 Effect::Promote => word.shift(&word.read().promoted())?,
-                Effect::Shadow(_) | Effect::Alert(_) | Effect::Record(_) => {}
+                Effect::Shadow(_)
+                | Effect::Alert(_)
+                | Effect::Record(_)
+                | Effect::Refused(_)
+                | Effect::WakeAt(_) => {}
             }
         }
         Ok(())

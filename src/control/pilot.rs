@@ -136,7 +136,7 @@ impl Pilot {
         let snapshot = plane.snapshot();
         let shadow = plane.shadow_counts();
         let mut orders: Vec<Command> = self.shared.orders.lock().drain(..).collect();
-        orders.sort_by_key(|command| command.order);
+        orders.sort_by_key(|command| command.order.precedence());
 
         let mut effects = Vec::new();
         let owed = {
@@ -263,6 +263,8 @@ impl Pilot {
                 Effect::Promote => split = self.settle(Owed::Promotion, split, now),
                 Effect::Shadow(shadowing) => self.shared.plane.shadow(shadowing),
                 Effect::Alert(news) => self.tell(now, news),
+                // A refusal is in the history; a driver looks often enough not to be woken.
+                Effect::Refused(_) | Effect::WakeAt(_) => {}
                 Effect::Record(transition) => {
                     let mut desk = self.shared.desk.lock();
                     if desk.history.len() == HISTORY {

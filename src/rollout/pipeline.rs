@@ -234,6 +234,8 @@ impl Rollout {
             }
             Order::PromoteStage => self.advance(now, who, format!("override by {why}")),
             Order::PromoteFully => self.promote(now, who, format!("override by {why}")),
+            // The plan's side of these follows.
+            Order::Start | Order::Approve | Order::Extend { .. } | Order::Retry => Vec::new(),
         }
     }
 
@@ -325,6 +327,7 @@ impl Machine for Rollout {
         match input {
             Input::Seen(seen) => self.seen(now, seen),
             Input::Command(command) => self.command(now, command),
+            Input::Wall(_) | Input::Drilled(_) => Vec::new(),
             Input::NotShifted { in_force, reason } => {
                 let Some(stage) = self.stage() else { return Vec::new() };
                 let summary = format!(

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::date::Date;
 use super::error::FlagError;
 use super::rule::{Rule, Serve};
 use super::spec::{FlagSpec, Holdout, Layer, Value};
 use super::usage::Counter;
+use crate::date::Date;
 use crate::ids::Name;
 use crate::route::bucket::{hash_of, seed_of};
 use crate::share::TrafficShare;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::compile::{Compiled, Declared, Live};
-use super::date::Date;
 use super::error::FlagError;
 use super::set::Leftover;
 use super::spec::{FlagSpec, Holdout, Layer};
 use super::table::{NameIndex, Table};
 use super::usage::Counters;
+use crate::date::Date;
 use crate::ids::Name;
 use crate::share::TrafficShare;
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::compile::Compiled;
-use super::date::Date;
 use super::set::FlagSet;
 use super::spec::{FlagSpec, Kind};
 use super::usage::Usage;
 use crate::alert::alert::{Alert, Severity};
 use crate::clock::Moment;
+use crate::date::Date;
 use crate::ids::Name;
 
 /// Where a flag stands in its life.

@@ -52,7 +52,6 @@
 
 mod compile;
 mod context;
-mod date;
 mod edit;
 mod error;
 mod evaluation;
@@ -67,8 +66,8 @@ mod stored;
 mod table;
 mod usage;
 
+pub use crate::date::Date;
 pub use context::{Attribute, Context};
-pub use date::Date;
 pub use edit::Draft;
 pub use error::FlagError;
 pub use evaluation::{Decision, Evaluation, Reason};

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use super::compile::Compiled;
 use super::context::Context;
-use super::date::Date;
 use super::edit::{Change, Draft};
 use super::error::FlagError;
 use super::evaluation::{Answer, Decision, Evaluation, Reason, ask};
@@ -19,6 +18,7 @@ use super::local::{Published, Retired};
 use super::spec::{Dial, FlagSpec, Holdout, Layer};
 use super::table::Table;
 use super::usage::{Answered, Counters, Usage};
+use crate::date::Date;
 use crate::share::TrafficShare;
 
 /// Flags by name. Clones share the flags.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::date::Date;
 use super::rule::Rule;
+use crate::date::Date;
 use crate::share::TrafficShare;
 
 /// What a flag does. Plain data: setters check nothing, the [`FlagSet`](super::FlagSet) that takes

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::compile::{Declared, Live};
-use super::date::Date;
 use super::edit::Change;
 use super::error::FlagError;
 use super::lifecycle::Observed;
 use super::set::{FlagSet, FlagSetBuilder};
 use super::spec::{FlagSpec, Holdout, Layer};
+use crate::date::Date;
 
 /// A whole set as a file holds it, in any serde format.
 ///

@@ -43,6 +43,16 @@ pub(crate) struct Setting<'a> {
     pub(crate) beta: f64,
     pub(crate) baseline: &'a ArmCounts,
     pub(crate) candidate: &'a ArmCounts,
+    pub(crate) depth: Depth,
+}
+
+/// How much of a reading is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Depth {
+    /// All that a verdict rests on.
+    Verdict,
+    /// And what only people read: the interval, and how much is still needed.
+    Whole,
 }
 
 impl Evidence {
@@ -195,7 +205,9 @@ impl RateEvidence {
         let weighed = weigh_harm(&self.log, guardrail, setting, 1.0);
         reading.ln_e = weighed.ln_e;
         reading.estimate = whole.ratio();
-        reading.interval = ratio_interval(whole, 0.05);
+        if setting.depth == Depth::Whole {
+            reading.interval = ratio_interval(whole, 0.05);
+        }
         reading.loudest = weighed.loudest.ratio();
         let safe = RatioTest::new(guardrail.limit, Side::Below, guardrail.prior, whole, 1.0);
         reading.ln_safe = safe.ln_e(whole);
@@ -229,7 +241,9 @@ impl RateEvidence {
         } else {
             Finding::Open
         };
-        reading.needed = self.needed(guardrail, reading);
+        if setting.depth == Depth::Whole {
+            reading.needed = self.needed(guardrail, reading);
+        }
     }
 
     /// About how many more candidate requests prove safety if both arms are alike.

@@ -19,7 +19,7 @@ use crate::judge::verdict::{ArmReading, Finding, Reading};
 use crate::observe::histogram::RELATIVE_ERROR;
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status;
-use crate::stats::eprocess_grid::{Grid, binomial, bounded_mean};
+use crate::stats::eprocess_grid::{BinomialGains, Grid, bounded_mean};
 
 /// Judges one arm against fixed bars.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,51 +136,76 @@ impl ReferenceJudge {
     /// The reading that takes the candidate back, if there is one.
     #[must_use]
     pub fn harm(&self) -> Option<Reading> {
-        self.broken(Action::RollBack)
+        broken(&self.readings(), Action::RollBack).cloned()
     }
 
     /// The reading that asks for a person, if there is one.
     #[must_use]
     pub fn asks_for_a_person(&self) -> Option<Reading> {
-        self.broken(Action::Pause)
+        broken(&self.readings(), Action::Pause).cloned()
     }
 
     /// Whether every guardrail that decides something is shown to hold.
     #[must_use]
     pub fn all_safe(&self) -> bool {
-        let readings = self.readings();
-        let mut deciding = self
-            .bars
-            .iter()
-            .zip(&readings)
-            .filter(|(bar, reading)| bar.decides(reading))
-            .peekable();
+        self.all_safe_in(&self.readings())
+    }
+
+    fn all_safe_in(&self, readings: &[Reading]) -> bool {
+        let deciding = self.bars.iter().zip(readings);
+        let mut deciding = deciding.filter(|(bar, reading)| bar.decides(reading)).peekable();
         deciding.peek().is_some() && deciding.all(|(_, reading)| reading.is_safe())
     }
 
-    fn broken(&self, action: Action) -> Option<Reading> {
-        let broken =
-            |reading: &Reading| reading.finding == Finding::Harm && reading.action == action;
-        self.readings().into_iter().find(broken)
+    /// What follows from all readings together.
+    #[must_use]
+    pub(crate) fn standing(&self) -> Standing {
+        let readings = self.readings();
+        if broken(&readings, Action::RollBack).is_some() {
+            Standing::Harm
+        } else if broken(&readings, Action::Pause).is_some() {
+            Standing::AsksForAPerson
+        } else if self.all_safe_in(&readings) {
+            Standing::AllSafe
+        } else {
+            Standing::Open
+        }
     }
+}
+
+/// Where an arm stands against its bars.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// Above one that takes it back.
+    Harm,
+    /// Above one that asks for a person.
+    AsksForAPerson,
+    /// Shown to be below all that decide.
+    AllSafe,
+    /// None of these is shown.
+    Open,
+}
+
+fn broken(readings: &[Reading], action: Action) -> Option<&Reading> {
+    readings.iter().find(|reading| reading.finding == Finding::Harm && reading.action == action)
 }
 
 impl fmt::Display for ReferenceJudge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(harm) = self.harm() {
+        let readings = self.readings();
+        if let Some(harm) = broken(&readings, Action::RollBack) {
             return write!(f, "roll back: {harm} (against the baseline as last seen)");
         }
-        if let Some(pause) = self.asks_for_a_person() {
+        if let Some(pause) = broken(&readings, Action::Pause) {
             return write!(f, "pause: {pause} (against the baseline as last seen)");
         }
-        let readings = self.readings();
         let open: Vec<&str> = readings
             .iter()
             .zip(&self.bars)
             .filter(|(reading, bar)| bar.decides(reading) && !reading.is_safe())
             .map(|(reading, _)| reading.guardrail.as_str())
             .collect();
-        if open.is_empty() && self.all_safe() {
+        if open.is_empty() && self.all_safe_in(&readings) {
             let shown: Vec<String> = readings.iter().map(ToString::to_string).collect();
             return write!(f, "promote: {} (against the baseline as last seen)", shown.join("; "));
         }
@@ -258,9 +283,10 @@ impl Bar {
                     (weighed.ln_e, worse(total, -1.0), Some(bar - mean))
                 }
                 _ => {
-                    let (over, under) = (above_grid(height), below_grid(height));
-                    let ln_e = |sum: &Sum, grid: &Grid| {
-                        binomial(sum.events, sum.exposed - sum.events, grid)
+                    let gains = |grid: Grid| BinomialGains::new(&grid);
+                    let (over, under) = (gains(above_grid(height)), gains(below_grid(height)));
+                    let ln_e = |sum: &Sum, gains: &BinomialGains| {
+                        gains.ln_e(sum.events, sum.exposed - sum.events)
                     };
                     let weighed = self.log.weigh(schedule, |sum| ln_e(sum, &over));
                     let loudest = weighed.loudest;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Arm;
-use crate::judge::assess::{Evidence, Setting};
+use crate::judge::assess::{Depth, Evidence, Setting};
 use crate::judge::evidence::Schedule;
 use crate::judge::guardrail::{Action, Guardrail, GuardrailError, Measure, NoData};
 use crate::judge::latency::Past;
@@ -246,7 +246,16 @@ impl StageJudge {
 
     /// What follows from everything observed so far.
     pub fn verdict(&self) -> Verdict {
-        let readings = self.readings();
+        self.verdict_of(self.readings())
+    }
+
+    /// The same verdict, with readings that lack what only people read: the intervals, and how
+    /// much is still needed. A fraction of the price.
+    pub fn glance(&self) -> Verdict {
+        self.verdict_of(self.readings_to(Depth::Verdict))
+    }
+
+    fn verdict_of(&self, readings: Vec<Reading>) -> Verdict {
         if let Some(rail) = self.rail() {
             return Verdict::RollBack { cause: Cause::Rail(rail), readings };
         }
@@ -273,8 +282,8 @@ impl StageJudge {
         let open: Vec<&Reading> =
             deciding().map(|(reading, _)| reading).filter(|reading| !reading.is_safe()).collect();
         let hold = self.hold(deciding().map(|(reading, _)| reading));
-        let shown: Vec<String> = deciding().map(|(reading, _)| reading.to_string()).collect();
-        if open.is_empty() && hold.is_none() && !shown.is_empty() {
+        if open.is_empty() && hold.is_none() && deciding().next().is_some() {
+            let shown = deciding().map(|(reading, _)| reading.to_string()).collect();
             return Verdict::Promote { proof: Proof::new(shown, self.beta), readings };
         }
         let needed = Needed {
@@ -302,6 +311,10 @@ impl StageJudge {
     /// Every guardrail's numbers.
     #[must_use]
     pub fn readings(&self) -> Vec<Reading> {
+        self.readings_to(Depth::Whole)
+    }
+
+    fn readings_to(&self, depth: Depth) -> Vec<Reading> {
         let whole: f64 = self
             .guardrails
             .iter()
@@ -319,6 +332,7 @@ impl StageJudge {
                 beta: self.beta,
                 baseline: &self.seen[0],
                 candidate: &self.seen[1],
+                depth,
             };
             evidence.read(guardrail, &setting)
         };

@@ -201,6 +201,14 @@ impl Rollout {
         let State::Running(running) = &mut self.state else { return Vec::new() };
         let stage = &self.plan.stages()[running.stage];
         running.take_in(now, stage, seen);
+        let silent = running.told || running.observed < stage.tell_after;
+        match running.trial.step() {
+            // Most looks end here, before a sentence is made of them.
+            Step::Wait if silent => return Vec::new(),
+            Step::Pass if silent && !running.may_advance(stage) => return Vec::new(),
+            Step::Pause if running.told => return Vec::new(),
+            Step::Wait | Step::Pass | Step::Pause | Step::TakeBack => {}
+        }
         let conclusion = running.trial.conclusion();
         match conclusion.step {
             Step::TakeBack => self.take_back(now, conclusion.why),

@@ -14,7 +14,7 @@ use crate::rollout::plan::{Plan, Stage, StageKind};
 use crate::stats::error::StatsError;
 use crate::strategy::baseline::Baseline;
 use crate::strategy::canary::Canary;
-use crate::strategy::conclusion::Conclusion;
+use crate::strategy::conclusion::{Conclusion, Step};
 use crate::strategy::full::Full;
 use crate::strategy::shadow::Shadow;
 
@@ -99,6 +99,18 @@ impl Trial {
             Self::Shadow(trial) => trial.observe(seen),
             Self::Canary(trial) => trial.observe(seen),
             Self::Full(trial) => trial.observe(seen),
+        }
+    }
+
+    /// What follows from the evidence, without the sentence: a tenth of the price, and all that a
+    /// look needs where nothing happens.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Baseline(trial) => trial.step(),
+            Self::Shadow(trial) => trial.step(),
+            Self::Canary(trial) => trial.step(),
+            Self::Full(trial) => trial.step(),
         }
     }
 

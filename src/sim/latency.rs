@@ -101,8 +101,9 @@ impl LatencyTable {
             let up_to =
                 if last { 1.0 } else { law.at_most(bucket_start(bucket + 1) as f64, slowness) };
             let here = up_to - below;
-            // What is rarer than once in ten thousand million answers is left to the next bucket.
-            if here > 1e-10 {
+            // Buckets that hold less than one answer in two thousand are drawn together, and
+            // counted in the last of them: that is beyond the 99th percentile.
+            if here > RAREST || (last && here > 0.0) {
                 mean += here * bucket_middle(bucket) as f64;
                 cells.push(Cell { bucket, up_to, given: here / (1.0 - below) });
                 below = up_to;
@@ -168,6 +169,7 @@ impl LatencyTable {
 }
 
 const GUIDE: usize = 1024;
+const RAREST: f64 = 5e-4;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,8 @@
 #[must_use]
 pub(crate) fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     let top = terms.clone().fold(FLOOR, f64::max);
-    let sum: f64 = terms.map(|term| (term - top).exp()).sum();
+    // What is 50 below the top is lost in its rounding, and would cost most of the time.
+    let sum: f64 = terms.map(|term| term - top).filter(|d| *d > -50.0).map(f64::exp).sum();
     if sum > 0.0 { (top + sum.ln()).max(FLOOR) } else { FLOOR }
 }
 
@@ -99,13 +100,29 @@ pub(crate) fn mix(grid: &Grid, log_ratios: &[f64]) -> f64 {
 /// from the grid), after so many successes and failures. Every alternative lies in `(0, 1)`.
 #[must_use]
 pub(crate) fn binomial(successes: u64, failures: u64, grid: &Grid) -> f64 {
-    let (yes, no) = (successes as f64, failures as f64);
-    let miss = (-grid.null).ln_1p();
-    log_sum_exp(
-        grid.points
-            .iter()
-            .map(|(p, weight)| weight + yes * (p / grid.null).ln() + no * ((-p).ln_1p() - miss)),
-    )
+    BinomialGains::new(grid).ln_e(successes, failures)
+}
+
+/// What a success and a failure say about each probability of a [`Grid`]: for one grid and many
+/// counts.
+#[derive(Clone, Debug)]
+pub(crate) struct BinomialGains(Vec<[f64; 3]>);
+
+impl BinomialGains {
+    /// The gains of `grid`, whose alternatives lie in `(0, 1)`.
+    #[must_use]
+    pub(crate) fn new(grid: &Grid) -> Self {
+        let miss = (-grid.null).ln_1p();
+        let gain = |(p, weight): &(f64, f64)| [*weight, (p / grid.null).ln(), (-p).ln_1p() - miss];
+        Self(grid.points.iter().map(gain).collect())
+    }
+
+    /// As [`binomial`].
+    #[must_use]
+    pub(crate) fn ln_e(&self, successes: u64, failures: u64) -> f64 {
+        let (yes, no) = (successes as f64, failures as f64);
+        log_sum_exp(self.0.iter().map(|[weight, hit, miss]| weight + yes * hit + no * miss))
+    }
 }
 
 /// `ln E` against "the mean of the increments is at most 0", for increments of at least −1 with

@@ -38,29 +38,43 @@ impl Baseline {
         &self.seen
     }
 
+    /// What follows, without the sentence.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        let judged = self.seen.judged();
+        if judged == 0 || judged < self.needed {
+            Step::Wait
+        } else if self.bad().saturating_mul(2) >= judged {
+            Step::Pause
+        } else {
+            Step::Pass
+        }
+    }
+
+    fn bad(&self) -> u64 {
+        self.seen.failures().saturating_add(self.seen.of(Status::Timeout))
+    }
+
     /// Whether there is a baseline.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
-        let judged = self.seen.judged();
-        let bad = self.seen.failures().saturating_add(self.seen.of(Status::Timeout));
-        if judged == 0 {
-            return Conclusion::new(Step::Wait, "the baseline has served no request yet");
-        }
-        if judged < self.needed {
-            let why = format!("{judged} of the {} calls a baseline needs", self.needed);
-            return Conclusion::new(Step::Wait, why);
-        }
-        if bad.saturating_mul(2) >= judged {
-            let why = format!("the baseline itself fails {bad} of {judged} calls; mend it first");
-            return Conclusion::new(Step::Pause, why);
-        }
-        let millis = |q| self.seen.latency.quantile(q).unwrap_or(0) as f64 / 1e6;
-        let why = format!(
-            "baseline of {judged} calls: {bad} failed or timed out, p50 {:.3} ms, p95 {:.3} ms",
-            millis(0.5),
-            millis(0.95)
-        );
-        Conclusion::new(Step::Pass, why)
+        let (judged, bad, step) = (self.seen.judged(), self.bad(), self.step());
+        let why = match step {
+            Step::Wait if judged == 0 => "the baseline has served no request yet".to_owned(),
+            Step::Wait => format!("{judged} of the {} calls a baseline needs", self.needed),
+            Step::Pause | Step::TakeBack => {
+                format!("the baseline itself fails {bad} of {judged} calls; mend it first")
+            }
+            Step::Pass => {
+                let millis = |q| self.seen.latency.quantile(q).unwrap_or(0) as f64 / 1e6;
+                format!(
+                    "baseline of {judged} calls: {bad} failed or timed out, p50 {:.3} ms, p95 {:.3} ms",
+                    millis(0.5),
+                    millis(0.95)
+                )
+            }
+        };
+        Conclusion::new(step, why)
     }
 }
 

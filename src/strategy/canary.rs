@@ -10,7 +10,7 @@ use crate::judge::stage::{JudgeError, StageJudge};
 use crate::judge::verdict::Verdict;
 use crate::machine::Seen;
 use crate::observe::snapshot::ArmCounts;
-use crate::strategy::conclusion::Conclusion;
+use crate::strategy::conclusion::{Conclusion, Step};
 
 /// One canary stage at one share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,12 @@ impl Canary {
     /// What the evidence says.
     pub fn verdict(&self) -> Verdict {
         self.judge.verdict()
+    }
+
+    /// What follows, without the sentence: all that a look needs where nothing happens.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        Step::from(&self.judge.glance())
     }
 
     /// What follows from it.

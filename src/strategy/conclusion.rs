@@ -37,16 +37,21 @@ impl Conclusion {
     }
 }
 
+impl From<&Verdict> for Step {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::RollBack { .. } => Self::TakeBack,
+            Verdict::Pause { .. } => Self::Pause,
+            Verdict::Promote { .. } => Self::Pass,
+            Verdict::Continue { .. } | Verdict::Inconclusive { .. } | Verdict::Invalid { .. } => {
+                Self::Wait
+            }
+        }
+    }
+}
+
 impl From<&Verdict> for Conclusion {
     fn from(verdict: &Verdict) -> Self {
-        let step = match verdict {
-            Verdict::RollBack { .. } => Step::TakeBack,
-            Verdict::Pause { .. } => Step::Pause,
-            Verdict::Promote { .. } => Step::Pass,
-            Verdict::Continue { .. } | Verdict::Inconclusive { .. } | Verdict::Invalid { .. } => {
-                Step::Wait
-            }
-        };
-        Self::new(step, verdict.to_string())
+        Self::new(Step::from(verdict), verdict.to_string())
     }
 }

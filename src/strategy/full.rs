@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Arm;
 use crate::judge::guardrail::Guardrail;
-use crate::judge::reference::ReferenceJudge;
+use crate::judge::reference::{ReferenceJudge, Standing};
 use crate::judge::stage::JudgeError;
 use crate::judge::verdict::Reading;
 use crate::machine::Seen;
@@ -59,18 +59,20 @@ impl Full {
         self.judge.readings()
     }
 
+    /// What follows, without the sentence: all that a look needs where nothing happens.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self.judge.standing() {
+            Standing::Harm => Step::TakeBack,
+            Standing::AsksForAPerson => Step::Pause,
+            Standing::AllSafe => Step::Pass,
+            Standing::Open => Step::Wait,
+        }
+    }
+
     /// What follows.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
-        let step = if self.judge.harm().is_some() {
-            Step::TakeBack
-        } else if self.judge.asks_for_a_person().is_some() {
-            Step::Pause
-        } else if self.judge.all_safe() {
-            Step::Pass
-        } else {
-            Step::Wait
-        };
-        Conclusion::new(step, self.judge.to_string())
+        Conclusion::new(self.step(), self.judge.to_string())
     }
 }

@@ -107,45 +107,44 @@ impl Shadow {
         self.judge.seen(arm)
     }
 
+    /// What follows, without the sentence: all that a look needs where nothing happens.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        let health = Step::from(&self.judge.glance());
+        if matches!(health, Step::TakeBack | Step::Pause) {
+            return health;
+        }
+        let quality = self.quality.as_ref().map(PairedQuality::verdict);
+        if quality == Some(PairedVerdict::Refuse) {
+            return Step::TakeBack;
+        }
+        let shown = quality == Some(PairedVerdict::Pass);
+        let agreement = self.agreement.as_ref().map(Agreement::verdict);
+        if agreement == Some(PairedVerdict::Refuse) && quality.is_none() {
+            return Step::TakeBack;
+        }
+        let agreed = shown || matches!(agreement, None | Some(PairedVerdict::Pass));
+        let good = quality.is_none() || shown;
+        if health == Step::Pass && good && agreed { Step::Pass } else { Step::Wait }
+    }
+
     /// What follows.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
-        let verdict = self.judge.verdict();
-        let health = Conclusion::from(&verdict);
+        let step = self.step();
+        let health = Conclusion::from(&self.judge.verdict());
         if matches!(health.step, Step::TakeBack | Step::Pause) {
             return health;
         }
-        let quality =
-            self.quality.as_ref().map(|quality| (quality.verdict(), quality.reading().to_string()));
-        if let Some((PairedVerdict::Refuse, why)) = &quality {
-            return Conclusion::new(Step::TakeBack, why.clone());
-        }
-        let shown = matches!(quality, Some((PairedVerdict::Pass, _)));
-        let agreement = self
-            .agreement
-            .as_ref()
-            .map(|agreement| (agreement.verdict(), agreement.reading().to_string()));
-        if let Some((PairedVerdict::Refuse, why)) = &agreement {
-            if quality.is_none() {
-                return Conclusion::new(
-                    Step::TakeBack,
-                    format!("{why}; look at where they differ"),
-                );
-            }
-        }
-        let agreed = shown
-            || !matches!(
-                agreement,
-                Some((PairedVerdict::Continue { .. } | PairedVerdict::Refuse, _))
-            );
-        let good = quality.is_none() || shown;
-        let why = [Some(health.why), quality.map(|(_, why)| why), agreement.map(|(_, why)| why)]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join("; ");
-        let step =
-            if health.step == Step::Pass && good && agreed { Step::Pass } else { Step::Wait };
-        Conclusion::new(step, why)
+        let quality = self.quality.as_ref().map(|own| own.reading().to_string());
+        let agreement = self.agreement.as_ref().map(|own| own.reading().to_string());
+        let why = if step == Step::TakeBack {
+            // Quality refuses, or else, where it is not asked for, agreement.
+            quality.or_else(|| agreement.map(|why| format!("{why}; look at where they differ")))
+        } else {
+            let all = [Some(health.why), quality, agreement];
+            Some(all.into_iter().flatten().collect::<Vec<_>>().join("; "))
+        };
+        Conclusion::new(step, why.unwrap_or_default())
     }
 }

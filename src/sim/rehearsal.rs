@@ -122,6 +122,7 @@ impl Rehearsal {
     /// # Errors
     ///
     /// [`RehearsalError`] when a stage cannot be judged or there can be no such climate.
+    #[expect(clippy::missing_panics_doc, reason = "never: the name is a name")]
     pub fn begin(
         plan: Plan,
         climate: Climate,
@@ -129,7 +130,7 @@ impl Rehearsal {
         looks: Looks,
     ) -> Result<Self, RehearsalError> {
         let world = World::new(climate, seed)?;
-        let name = Name::new("candidate").expect("a name");
+        let name = Name::new("candidate").expect("it is a name");
         let (rollout, effects) = Rollout::begin(name, plan, ORIGIN)?;
         let mut rehearsal = Self {
             rollout,

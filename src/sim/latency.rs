@@ -97,13 +97,12 @@ impl LatencyTable {
     pub fn new(law: &Latency, slowness: f64) -> Self {
         let (mut cells, mut below, mut mean) = (Vec::new(), 0.0, 0.0);
         for bucket in 0..BUCKETS {
-            let last = bucket == BUCKETS - 1;
-            let up_to =
-                if last { 1.0 } else { law.at_most(bucket_start(bucket + 1) as f64, slowness) };
+            let end = bucket_start(bucket + 1) as f64;
+            let up_to = if bucket + 1 < BUCKETS { law.at_most(end, slowness) } else { 1.0 };
             let here = up_to - below;
-            // Buckets that hold less than one answer in two thousand are drawn together, and
-            // counted in the last of them: that is beyond the 99th percentile.
-            if here > RAREST || (last && here > 0.0) {
+            // Buckets that hold little are drawn together and counted in the last of them: less
+            // than one answer in two thousand, or a quarter of those still slower.
+            if here > RAREST.min(0.25 * (1.0 - below)) {
                 mean += here * bucket_middle(bucket) as f64;
                 cells.push(Cell { bucket, up_to, given: here / (1.0 - below) });
                 below = up_to;

@@ -15,7 +15,7 @@ use crate::ids::Name;
 use crate::machine::{Effect, Input, Machine, News, Seen, Shadowing, Transition};
 use crate::observe::shadow::ShadowCounts;
 use crate::observe::snapshot::Delta;
-use crate::rollout::pipeline::{End, Ended, Rollout, State};
+use crate::rollout::pipeline::{End, Rollout, State};
 use crate::rollout::plan::Plan;
 use crate::rollout::trial::TrialError;
 use crate::share::TrafficShare;
@@ -241,15 +241,12 @@ impl Rehearsal {
     /// How it went so far.
     #[must_use]
     pub fn course(&self) -> Course {
-        let (end, stage, reason) = match self.rollout.state() {
-            State::Ended(Ended { end, stage, reason, .. }) => {
-                (Some(*end), stage.clone(), reason.clone())
-            }
-            State::Running(_) => {
-                let stage = self.rollout.stage().map_or(String::new(), |s| s.name.to_string());
-                let why = self.rollout.conclusion().map_or(String::new(), |own| own.why);
-                (None, stage, why)
-            }
+        let (end, stage, reason) = if let State::Ended(ended) = self.rollout.state() {
+            (Some(ended.end), ended.stage.clone(), ended.reason.clone())
+        } else {
+            let stage = self.rollout.stage().map_or(String::new(), |s| s.name.to_string());
+            let why = self.rollout.conclusion().map_or(String::new(), |own| own.why);
+            (None, stage, why)
         };
         Course {
             end,
@@ -316,6 +313,8 @@ impl Rehearsal {
                         self.told.log.push(transition);
                     }
                 }
+                // Nobody gives orders here, and a rehearsal looks by its own measure.
+                Effect::Refused(_) | Effect::WakeAt(_) => {}
             }
         }
     }

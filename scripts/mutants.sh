@@ -31,12 +31,13 @@ grep "test result" "$log"
 [ "${1:-}" = --models-only ] && exit 0
 
 survivors=0
-for mutant in writer_stamp reader_stamp claim overflow_counted overflow_clear_last; do
+for mutant in writer_stamp reader_stamp claim overflow_counted overflow_clear_last \
+    table_before_revision kept_under_announced; do
     if models --cfg "pilotage_mutant=\"$mutant\""; then
         echo "SURVIVED  $mutant"
         survivors=1
     else
-        echo "caught    $mutant: $(sed -n 's/^    \(observe::.*loom_.*\)/\1/p' "$log" | head -n 1)"
+        echo "caught    $mutant: $(sed -n 's/^    \([a-z_]*::.*loom_.*\)/\1/p' "$log" | head -n 1)"
     fi
 done
 exit $survivors

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::FlagError;
 use super::rule::{Rule, Serve};
-use super::spec::{FlagSpec, Holdout, Layer, Value};
+use super::spec::{FlagSpec, Holdout, Layer};
 use super::usage::Counter;
+use super::value::Value;
 use crate::date::Date;
 use crate::ids::Name;
 use crate::route::bucket::{hash_of, seed_of};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::compile::{Compiled, Declared, Live};
 use super::error::FlagError;
-use super::set::Leftover;
+use super::leftover::Leftover;
 use super::spec::{FlagSpec, Holdout, Layer};
 use super::table::{NameIndex, Table};
 use super::usage::Counters;

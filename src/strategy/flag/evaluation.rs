@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::{Compiled, Served, State};
 use super::context::Context;
-use super::spec::Value;
 use super::table::Table;
 use super::usage::Answered;
+use super::value::Value;
 use crate::route::bucket::{hash_of, millionth};
 use crate::share::TrafficShare;
 

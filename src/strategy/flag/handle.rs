@@ -7,7 +7,8 @@ use super::compile::Compiled;
 use super::context::Context;
 use super::error::FlagError;
 use super::evaluation::{Decision, Evaluation, ask};
-use super::set::{FlagSet, Leftover};
+use super::leftover::Leftover;
+use super::set::FlagSet;
 use super::spec::{FlagSpec, Ramp};
 use super::usage::Usage;
 use crate::share::TrafficShare;
@@ -18,6 +19,18 @@ use crate::share::TrafficShare;
 pub struct FeatureFlag {
     pub(super) set: FlagSet,
     pub(super) slot: u32,
+}
+
+impl FlagSet {
+    /// A handle to one flag, for those who ask on every request: it skips the search by name.
+    ///
+    /// # Errors
+    ///
+    /// [`FlagError::UnknownFlag`].
+    pub fn flag(&self, name: &str) -> Result<FeatureFlag, FlagError> {
+        let (slot, _) = self.inner.table.load().live(name)?;
+        Ok(FeatureFlag { set: self.clone(), slot })
+    }
 }
 
 impl FeatureFlag {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::compile::Compiled;
+use super::observed::Observed;
 use super::set::FlagSet;
 use super::spec::{FlagSpec, Kind};
 use super::usage::Usage;
@@ -87,31 +87,6 @@ impl Window {
         Self {
             at_full: own(spec.stale_after_secs).or(habit.at_full),
             lifetime: own(spec.lifetime_secs).or(habit.lifetime),
-        }
-    }
-}
-
-/// What ticks noticed of a flag.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Observed {
-    pub(super) first_seen: Option<Date>,
-    pub(super) full_since: Option<Date>,
-    pub(super) used_at: Option<Date>,
-    /// Questions counted before this process.
-    pub(super) uses_before: u64,
-    /// Questions in this process up to the last tick.
-    pub(super) counted: u64,
-}
-
-impl Observed {
-    pub(super) fn note(&mut self, flag: &Compiled, today: Date) {
-        self.first_seen.get_or_insert(today);
-        let full = flag.spec.is_full() && !flag.live.is_killed();
-        self.full_since = if full { self.full_since.or(Some(today)) } else { None };
-        let counted = flag.live.counter.read().total();
-        if counted != self.counted {
-            self.counted = counted;
-            self.used_at = Some(today);
         }
     }
 }

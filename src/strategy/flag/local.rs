@@ -2,25 +2,33 @@
 //!
 //! A reader of an `ArcSwap` writes twice to memory of its own thread, which costs more than the
 //! rest of an evaluation. So each thread keeps the table it saw last, and only asks the `ArcSwap`
-//! when the set's revision says that there is a newer one. A thread that asks no more keeps one
+//! when the set's revision says that there is a newer one.
+//!
+//! The revision is announced before its table stands. A reader that sees it too early finds the old
+//! table once more, and keeps it under the old number, so it asks again. The other way round a
+//! thread that was handed the new table by [`Published::load`] could then read its own old one: a
+//! kept answer must never be older than one already given.
+//!
+//! A thread that asks no more keeps one
 //! old table; the writer holds every replaced table until no thread does, so that a reader never
 //! has the work of freeing one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(not(loom))]
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use super::table::Table;
+use crate::observe::sync::{AtomicU64, Ordering};
 
 /// Where the present table is found.
 #[derive(Debug)]
 pub(super) struct Published {
     /// Which set, among all of the process.
     id: u64,
-    /// The revision of `table`, stored after it: who reads a new revision finds its table.
+    /// The revision of `table`, or of the one about to stand there: never an older one.
     revision: CachePadded<AtomicU64>,
     table: ArcSwap<Table>,
 }
@@ -37,7 +45,7 @@ struct Seen {
 
 impl Published {
     pub(super) fn new(table: Table) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             revision: CachePadded::new(AtomicU64::new(table.revision)),
@@ -59,7 +67,14 @@ impl Published {
     pub(super) fn store(&self, table: Table, retired: &mut Retired) {
         let revision = table.revision;
         retired.0.retain(|table| Arc::strong_count(table) > 1);
+        #[cfg(not(pilotage_mutant = "table_before_revision"))]
+        self.announce(revision);
         retired.0.push(self.table.swap(Arc::new(table)));
+        #[cfg(pilotage_mutant = "table_before_revision")]
+        self.announce(revision);
+    }
+
+    fn announce(&self, revision: u64) {
         self.revision.store(revision, Ordering::Release); // pairs with the Acquire in `read`
     }
 
@@ -85,7 +100,12 @@ impl Published {
         // A thread that ends, or one in the midst of another read, keeps nothing.
         let _ = SEEN.try_with(|seen| {
             if let Ok(mut seen) = seen.try_borrow_mut() {
-                let mine = Seen { set: self.id, revision: table.revision, table };
+                // The number of the table at hand, not the one announced.
+                #[cfg(not(pilotage_mutant = "kept_under_announced"))]
+                let revision = table.revision;
+                #[cfg(pilotage_mutant = "kept_under_announced")]
+                let revision = self.revision.load(Ordering::Acquire);
+                let mine = Seen { set: self.id, revision, table };
                 match seen.iter().position(|seen| seen.set == self.id) {
                     Some(at) => seen[at] = mine,
                     None => {
@@ -101,8 +121,39 @@ impl Published {
     }
 }
 
+#[cfg(not(loom))]
 thread_local! {
     static SEEN: RefCell<Vec<Seen>> = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static SEEN: RefCell<Vec<Seen>> = RefCell::new(Vec::new());
+}
+
+/// What stands for the `ArcSwap` where interleavings are tried out one by one: what it promises,
+/// by a lock.
+#[cfg(loom)]
+#[derive(Debug)]
+struct ArcSwap<T>(loom::sync::Mutex<Arc<T>>);
+
+#[cfg(loom)]
+impl<T> ArcSwap<T> {
+    fn from_pointee(value: T) -> Self {
+        Self(loom::sync::Mutex::new(Arc::new(value)))
+    }
+
+    fn load(&self) -> arc_swap::Guard<Arc<T>> {
+        arc_swap::Guard::from_inner(self.load_full())
+    }
+
+    fn load_full(&self) -> Arc<T> {
+        Arc::clone(&self.0.lock().expect("nobody panics with it"))
+    }
+
+    fn swap(&self, value: Arc<T>) -> Arc<T> {
+        std::mem::replace(&mut *self.0.lock().expect("nobody panics with it"), value)
+    }
 }
 
 /// A thread remembers this many sets, and looks the others up each time.
@@ -114,6 +165,55 @@ mod tests {
 
     fn table(revision: u64) -> Table {
         Table { revision, ..Table::empty() }
+    }
+
+    #[cfg(loom)]
+    #[test]
+    fn loom_a_thread_never_reads_an_older_table_than_it_was_given() {
+        loom::model(|| {
+            let published = Arc::new(Published::new(table(0)));
+            assert_eq!(published.read(|table| table.revision), 0); // kept from here
+            let writer = loom::thread::spawn({
+                let published = Arc::clone(&published);
+                move || {
+                    let mut retired = Retired::default();
+                    published.store(table(1), &mut retired);
+                    published.store(table(2), &mut retired);
+                }
+            });
+            let given = published.load().revision;
+            let read = published.read(|table| table.revision);
+            assert!(read >= given, "read {read} after having been given {given}");
+            let again = published.read(|table| table.revision);
+            assert!(again >= read, "read {again} after {read}");
+            writer.join().unwrap();
+            assert_eq!(published.read(|table| table.revision), 2);
+        });
+    }
+
+    #[cfg(loom)]
+    #[test]
+    fn loom_what_one_thread_read_another_it_tells_reads_as_well() {
+        use loom::sync::atomic::AtomicU64;
+        loom::model(|| {
+            let published = Arc::new(Published::new(table(0)));
+            let told = Arc::new(AtomicU64::new(0));
+            let other = loom::thread::spawn({
+                let (published, told) = (Arc::clone(&published), Arc::clone(&told));
+                move || told.store(published.load().revision, Ordering::Release)
+            });
+            let reader = loom::thread::spawn({
+                let (published, told) = (Arc::clone(&published), Arc::clone(&told));
+                move || {
+                    published.read(|table| table.revision);
+                    let told = told.load(Ordering::Acquire);
+                    assert!(published.read(|table| table.revision) >= told);
+                }
+            });
+            published.store(table(1), &mut Retired::default());
+            other.join().unwrap();
+            reader.join().unwrap();
+        });
     }
 
     #[test]

@@ -56,8 +56,10 @@ mod edit;
 mod error;
 mod evaluation;
 mod handle;
+mod leftover;
 mod lifecycle;
 mod local;
+mod observed;
 mod rule;
 pub mod semver;
 mod set;
@@ -65,6 +67,7 @@ mod spec;
 mod stored;
 mod table;
 mod usage;
+mod value;
 
 pub use crate::date::Date;
 pub use context::{Attribute, Context};
@@ -72,12 +75,14 @@ pub use edit::Draft;
 pub use error::FlagError;
 pub use evaluation::{Decision, Evaluation, Reason};
 pub use handle::FeatureFlag;
+pub use leftover::Leftover;
 pub use lifecycle::{FlagReport, LifeStage, StaleFlags, Window, refuse_stale};
 pub use rule::{Condition, Rule, Serve, Test};
-pub use set::{FlagKey, FlagSet, FlagSetBuilder, Leftover};
+pub use set::{FlagKey, FlagSet, FlagSetBuilder};
 pub use spec::{
     ArmWeight, Dial, FlagSpec, HashVersion, Holdout, Kind, Layer, LayerRange, Ramp, Requirement,
-    Value, Variant,
+    Variant,
 };
 pub use stored::{StoredFlag, StoredFlags, Tombstone};
 pub use usage::Usage;
+pub use value::Value;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{Attribute, Context};
 use super::error::FlagError;
 use super::semver::Version;
-use super::spec::Value;
+use super::value::Value;
 use crate::share::TrafficShare;
 
 /// If every condition holds, this is the answer; later rules, share and default are not asked.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::rule::Rule;
+use super::value::Value;
 use crate::date::Date;
 use crate::share::TrafficShare;
 
@@ -124,21 +125,6 @@ pub enum HashVersion {
     #[default]
     #[serde(rename = "xxh3-64/1")]
     Xxh3V1,
-}
-
-/// What a variant carries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-#[non_exhaustive]
-pub enum Value {
-    /// A truth.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A finite number.
-    Float(f64),
-    /// A text, such as a model's version.
-    Text(String),
 }
 
 /// One of the answers a flag can give.

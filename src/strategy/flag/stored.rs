@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::compile::{Declared, Live};
 use super::edit::Change;
 use super::error::FlagError;
-use super::lifecycle::Observed;
+use super::observed::Observed;
 use super::set::{FlagSet, FlagSetBuilder};
 use super::spec::{FlagSpec, Holdout, Layer};
 use crate::date::Date;

@@ -193,6 +193,7 @@ fn reason(reason: Reason, spec: &FlagSpec) -> EvaluationReason {
         }
         Reason::Share
         | Reason::OutsideShare
+        | Reason::RuleShare
         | Reason::Drawn
         | Reason::Limited
         | Reason::HeldOut

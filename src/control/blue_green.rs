@@ -50,6 +50,7 @@ pub struct BlueGreen<M, C: Clock> {
     router: Router<M, C>,
     slots: Mutex<blue_green::BlueGreen>,
     dispatch: Dispatch,
+    switch: Option<Arc<dyn TrafficSwitch>>,
 }
 
 /// A step that was not taken. The split stays as it was.
@@ -96,7 +97,17 @@ impl<M, C: Clock> BlueGreen<M, C> {
             router: router.clone(),
             slots: Mutex::new(blue_green::BlueGreen::new(serving)),
             dispatch: Dispatch::start(alerter, AlertPolicy::default())?,
+            switch: None,
         })
+    }
+
+    /// Something else that must move with the router, such as a
+    /// [`FlagGate`](crate::control::flag_gate::FlagGate). It is asked first and the router
+    /// follows, except that a rollback takes effect here at once.
+    #[must_use]
+    pub fn with_switch(mut self, switch: impl TrafficSwitch + 'static) -> Self {
+        self.switch = Some(Arc::new(switch));
+        self
     }
 
     /// Puts a model into the standby slot and warms it. It gets no traffic before `warm_up`
@@ -154,14 +165,18 @@ impl<M, C: Clock> BlueGreen<M, C> {
     /// alert. Always possible, and may be repeated.
     pub fn roll_back(&self, reason: &str) {
         let share = self.router.split().candidate;
-        self.router.switch().roll_back();
+        let split = self.router.switch().roll_back();
+        let told = self.switch.as_ref().map_or(Ok(()), |switch| switch.take_back(&split));
         let mut slots = self.slots.lock();
         let from = match slots.standby() {
             Standby::Live { name, .. } => name.to_string(),
             _ => "the standby model".to_owned(),
         };
         slots.roll_back();
-        let summary = format!("{} took {share} back from {from}: {reason}", slots.serving());
+        let mut summary = format!("{} took {share} back from {from}: {reason}", slots.serving());
+        if let Err(error) = told {
+            summary.push_str(&format!("; what moves with it did not follow: {error}"));
+        }
         let (name, now) = (self.router.name().clone(), self.router.clock().now());
         self.dispatch.send(Alert::new("rolled_back", Severity::Critical, name, now, summary));
     }
@@ -217,15 +232,19 @@ impl<M, C: Clock> BlueGreen<M, C> {
     fn carry_out(&self, effects: &[Effect]) -> Result<(), StepError> {
         let word = self.router.switch();
         for effect in effects {
-            match effect {
-                Effect::Shift(share) => word.shift(&word.read().shifted(*share))?,
-                Effect::Promote => word.shift(&word.read().promoted())?,
+            let order = match effect {
+                Effect::Shift(share) => word.read().shifted(*share),
+                Effect::Promote => word.read().promoted(),
                 Effect::Shadow(_)
                 | Effect::Alert(_)
                 | Effect::Record(_)
                 | Effect::Refused(_)
-                | Effect::WakeAt(_) => {}
+                | Effect::WakeAt(_) => continue,
+            };
+            if let Some(switch) = &self.switch {
+                switch.shift(&order)?;
             }
+            word.shift(&order)?;
         }
         Ok(())
     }

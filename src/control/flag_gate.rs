@@ -5,6 +5,16 @@
 //! router; whom the flag leaves to its share, the router splits itself, at the share that the
 //! rollout moves, and counts.
 //!
+//! # One step
+//!
+//! A promotion is the swap of the router's two slots: one store. What the flag wanted for a request
+//! holds only under the roles it was wanted under, and the router compares them when it reads the
+//! split, so lists, segments, rules and limits end in that store, for requests under way as well.
+//! The flag's definition is tidied up afterwards, which no request can tell. A kill is not bound to
+//! roles: it leads to the model before the candidate on either side of a promotion, until
+//! [`Draft::retire_off`](crate::strategy::flag::Draft::retire_off) says that it has none to lead to.
+//! Say so before another model takes that slot: a gate serves one rollout.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use pilotage::control::Pilot;
@@ -46,19 +56,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::ids::Arm;
 use crate::route::switch::{Slot, Split, SplitWord, SwitchError, TrafficSwitch};
 use crate::serve::request::{OverrideKey, Request};
 use crate::serve::router::Router;
 use crate::share::TrafficShare;
-use crate::strategy::flag::{Context, FeatureFlag, FlagError, Leftover, Reason};
+use crate::strategy::flag::{Context, FeatureFlag, FlagError, FlagSpec, Leftover, Reason};
 
-/// A flag before a router. As a [`TrafficSwitch`] it lets a rollout move the flag: its share on
-/// the way up, its kill switch as rollback, its promotion in one step.
+/// A flag before a router. As a [`TrafficSwitch`] of a [`Pilot`](crate::control::Pilot) or a
+/// [`BlueGreen`](crate::control::blue_green::BlueGreen) it lets a rollout move the flag: its share
+/// on the way up, its kill switch as rollback, its promotion in one step.
 pub struct FlagGate {
     flag: FeatureFlag,
     candidate: String,
@@ -66,7 +77,25 @@ pub struct FlagGate {
     slot: Slot,
     key: OverrideKey,
     word: Arc<SplitWord>,
+    /// Whether an order since the last rollback gave the candidate traffic: what there is to take
+    /// back.
+    gave: AtomicBool,
     leftover: Mutex<Option<Leftover>>,
+}
+
+/// A promotion that was not taken down in the flag.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GateError {
+    /// The router has not promoted the candidate.
+    #[error("{candidate} is not the router's serving model yet; promote it there first")]
+    NotPromoted {
+        /// The flag's variant for it.
+        candidate: String,
+    },
+    /// The flag could not follow.
+    #[error(transparent)]
+    Flag(#[from] FlagError),
 }
 
 impl FlagGate {
@@ -77,28 +106,30 @@ impl FlagGate {
         flag: FeatureFlag,
         candidate: impl Into<String>,
     ) -> Self {
+        let split = router.split();
         Self {
             flag,
             candidate: candidate.into(),
-            slot: router.split().primary.other(),
+            slot: split.primary.other(),
             key: router.override_key(),
             word: router.switch(),
+            gave: AtomicBool::new(split.candidate > TrafficShare::NONE),
             leftover: Mutex::new(None),
         }
     }
 
-    /// Asks the flag, and forces the arm where the flag's answer is not chance. Forced requests
-    /// are no evidence. No lock, no allocation.
+    /// Asks the flag, and forces the model where the flag's answer is not chance. Forced requests
+    /// are no evidence. No lock, no allocation. Hand the request to the router at once: what was
+    /// wanted is bound to the roles of the two models, not to later changes of the flag.
     pub fn admit<'r>(&self, request: Request<'r>, context: &Context<'_>) -> Request<'r> {
         let answer = self.flag.evaluate(context);
-        match answer.reason() {
-            Reason::Share
-            | Reason::OutsideShare
-            | Reason::Drawn
-            | Reason::MissingSubject
-            | Reason::Default
-            | Reason::Archived => request,
-            Reason::Killed
+        let forced = match answer.reason() {
+            Reason::Share | Reason::OutsideShare | Reason::Drawn | Reason::Default => None,
+            // Nobody known: the router draws, unless something else than a share needed a name.
+            Reason::MissingSubject if !needs_subject(answer.spec()) => None,
+            Reason::Killed => Some(self.key.force_slot(self.slot_of(answer.variant()))),
+            Reason::MissingSubject
+            | Reason::Archived
             | Reason::Gone
             | Reason::OtherGeneration
             | Reason::Scheduled
@@ -109,33 +140,38 @@ impl FlagGate {
             | Reason::OtherInLayer
             | Reason::Limited
             | Reason::Segment
-            | Reason::Rule => {
-                let is_candidate = answer.variant() == self.candidate;
-                let slot = if is_candidate { self.slot } else { self.slot.other() };
-                // Told by the slot, not by the role: in the midst of a promotion the candidate is
-                // the baseline already, and nobody who was allowed it is sent to the old model.
-                let arm =
-                    if slot == self.word.read().primary { Arm::BASELINE } else { Arm::CANDIDATE };
-                request.force(self.key.force(arm))
+            | Reason::Rule
+            | Reason::RuleShare => {
+                let slot = self.slot_of(answer.variant());
+                Some(self.key.force_slot_while(slot, self.slot.other()))
             }
-        }
+        };
+        forced.map_or(request, |forced| request.force(forced))
     }
 
-    /// Promotes the flag: everybody's variant is the candidate's, and lists, segments, rules and
-    /// share are cleared in the same step. A rollout that was given this gate as its switch does
-    /// so itself; beside a [`BlueGreen`](crate::control::blue_green::BlueGreen) call it after
-    /// `promote`.
+    /// Takes a promotion down in the flag: everybody's variant is the candidate's, and lists,
+    /// segments, rules and share are cleared. Requests did not wait for it. A rollout or a
+    /// [`BlueGreen`](crate::control::blue_green::BlueGreen) that was given this gate as its switch
+    /// does so itself; call it after a promotion that was made without the gate. Says what is left
+    /// to remove.
     ///
     /// # Errors
     ///
-    /// [`FlagError`] when the flag is archived or lacks the variant.
-    pub fn promote(&self) -> Result<Leftover, FlagError> {
+    /// [`GateError`] when the router has not promoted the candidate, or the flag is archived or
+    /// lacks the variant.
+    pub fn promote(&self) -> Result<Leftover, GateError> {
+        if !self.is_promoted() {
+            return Err(GateError::NotPromoted { candidate: self.candidate.clone() });
+        }
+        let mut kept = self.leftover.lock();
+        if let Some(leftover) = &*kept {
+            return Ok(leftover.clone());
+        }
         let leftover = self.flag.promote(&self.candidate)?;
-        *self.leftover.lock() = Some(leftover.clone());
-        Ok(leftover)
+        Ok(kept.insert(leftover).clone())
     }
 
-    /// What the promotion left to remove, once there was one.
+    /// What the promotion left to remove, once there was one that the flag could follow.
     #[must_use]
     pub fn leftover(&self) -> Option<Leftover> {
         self.leftover.lock().clone()
@@ -147,49 +183,85 @@ impl FlagGate {
         &self.flag
     }
 
-    fn is_promoted(&self) -> bool {
-        self.flag.spec().default == self.candidate
+    fn slot_of(&self, variant: &str) -> Slot {
+        if variant == self.candidate { self.slot } else { self.slot.other() }
     }
 
-    fn killed(&self) -> String {
-        format!("the flag {} is killed; clear it by name first", self.flag.spec().name())
+    fn is_promoted(&self) -> bool {
+        self.word.read().primary == self.slot
     }
+
+    /// Why the flag could not follow a promotion, if it could not.
+    fn obstacle(&self) -> Option<String> {
+        let spec = self.flag.spec();
+        let name = spec.name();
+        if self.flag.is_killed() {
+            return Some(format!("the flag {name} is killed; clear it by name first"));
+        }
+        if spec.archived().is_some() {
+            return Some(format!("the flag {name} is archived and does not change any more"));
+        }
+        if spec.variants.iter().all(|variant| variant.name != self.candidate) {
+            let candidate = &self.candidate;
+            return Some(format!("the flag {name} has no variant {candidate}; add it first"));
+        }
+        None
+    }
+}
+
+/// Whether the flag asks for a subject for anything else than its share.
+fn needs_subject(spec: &FlagSpec) -> bool {
+    spec.limit != TrafficShare::ALL
+        || spec.layer.is_some()
+        || !spec.holdouts.is_empty()
+        || !spec.rules.is_empty()
 }
 
 /// The flag as a switch. A rollback kills it, and it stays killed until somebody clears it by name:
 /// an order that would send traffic to the candidate of a killed flag is refused.
+///
+/// A promotion swaps the router's slots here and now, and then clears the flag.
 impl TrafficSwitch for FlagGate {
     fn shift(&self, order: &Split) -> Result<(), SwitchError> {
-        let unreachable = |reason: String| SwitchError::Unreachable { reason };
-        let in_force = self.word.read();
-        if order.primary == self.slot && !self.is_promoted() {
-            if self.flag.is_killed() {
-                return Err(unreachable(self.killed()));
-            }
-            return self.promote().map(drop).map_err(|error| unreachable(error.to_string()));
-        }
         if order.primary == self.slot {
-            return Ok(()); // promoted already
+            if !self.is_promoted() {
+                if let Some(reason) = self.obstacle() {
+                    return Err(SwitchError::Unreachable { reason });
+                }
+                self.word.shift(order)?;
+            }
+            // The swap is in force, whatever becomes of the definition: without what was wanted
+            // under other roles it says the same, and the next order tries again.
+            let _ = self.promote();
+            return Ok(());
         }
-        let served = self.flag.spec().share.unwrap_or_default();
         if order.candidate == TrafficShare::NONE {
-            let had_traffic =
-                served > TrafficShare::NONE || in_force.candidate > TrafficShare::NONE;
-            if had_traffic || self.is_promoted() {
+            let in_force = self.word.read();
+            let serves = in_force.candidate > TrafficShare::NONE || in_force.primary == self.slot;
+            if self.gave.swap(false, Ordering::AcqRel) || serves {
                 self.flag.kill();
             }
             return Ok(());
         }
-        if self.flag.is_killed() {
-            return Err(unreachable(self.killed()));
+        if let Some(reason) = self.obstacle() {
+            return Err(SwitchError::Unreachable { reason });
         }
-        let (share, limit) = (order.candidate, order.exposure);
+        self.gave.store(true, Ordering::Release);
+        let share = order.candidate;
         let moved = self.flag.update(|spec| {
             spec.share = Some(share);
-            spec.limit = limit;
             spec.ramp = None;
         });
-        moved.map_err(|error| unreachable(error.to_string()))
+        moved.map_err(|error| SwitchError::Unreachable { reason: error.to_string() })
+    }
+
+    fn take_back(&self, order: &Split) -> Result<(), SwitchError> {
+        self.shift(order)?;
+        // People may be allowed the candidate while it has no share.
+        if order.primary != self.slot && !self.flag.is_killed() {
+            self.flag.kill();
+        }
+        Ok(())
     }
 
     fn in_force(&self) -> Option<Split> {
@@ -203,6 +275,7 @@ impl fmt::Debug for FlagGate {
         f.debug_struct("FlagGate")
             .field("flag", &self.flag)
             .field("candidate", &self.candidate)
+            .field("promoted", &self.is_promoted())
             .finish_non_exhaustive()
     }
 }

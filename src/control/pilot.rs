@@ -283,7 +283,11 @@ impl Pilot {
             // Back is back, whatever else may fail: this process first.
             word.roll_back();
         }
-        let asked = catch_unwind(AssertUnwindSafe(|| self.shared.switch.shift(&order)));
+        let switch = &self.shared.switch;
+        let asked = catch_unwind(AssertUnwindSafe(|| match self.end() {
+            None | Some(End::Promoted) => switch.shift(&order),
+            Some(_) => switch.take_back(&order),
+        }));
         let failed = match asked {
             Ok(Ok(())) => match word.shift(&order) {
                 Ok(()) => return word.read(),

@@ -236,6 +236,18 @@ pub trait TrafficSwitch: Send + Sync {
     /// its books, reports the error and tries again at the next tick, a rollback first.
     fn shift(&self, order: &Split) -> Result<(), SwitchError>;
 
+    /// As [`shift`](Self::shift) with an order that takes everything from the candidate, for good:
+    /// its rollout ended without a promotion. A rollout that begins orders no traffic as well, so
+    /// whoever sends people to a candidate beside the split learns here that this is over. Does
+    /// what `shift` does unless written otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As for `shift`.
+    fn take_back(&self, order: &Split) -> Result<(), SwitchError> {
+        self.shift(order)
+    }
+
     /// The split in force, or `None` when that cannot be told now.
     ///
     /// Called by control, at start and before each order; it may block as `shift` may. An answer
@@ -246,6 +258,10 @@ pub trait TrafficSwitch: Send + Sync {
 impl<S: TrafficSwitch + ?Sized> TrafficSwitch for std::sync::Arc<S> {
     fn shift(&self, order: &Split) -> Result<(), SwitchError> {
         (**self).shift(order)
+    }
+
+    fn take_back(&self, order: &Split) -> Result<(), SwitchError> {
+        (**self).take_back(order)
     }
 
     fn in_force(&self) -> Option<Split> {

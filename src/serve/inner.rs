@@ -138,10 +138,8 @@ impl<M, C: Clock> Inner<M, C> {
         split: Split,
         hash: u64,
     ) -> Option<Arm> {
-        if let Some(forced) = request.forced {
-            if forced.router == self.id && forced.arm.index() < 2 {
-                return Some(forced.arm);
-            }
+        if let Some(arm) = request.forced.and_then(|forced| forced.arm(self.id, split)) {
+            return Some(arm);
         }
         if split.exposure == TrafficShare::ALL {
             return None;

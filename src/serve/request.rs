@@ -1,6 +1,7 @@
 //! Who asks.
 
 use crate::ids::{Arm, Segment};
+use crate::route::switch::{Slot, Split};
 
 /// Who asks, as far as routing is concerned: a subject, and what group it belongs to.
 ///
@@ -84,18 +85,57 @@ pub struct OverrideKey {
     pub(crate) router: u64,
 }
 
-/// Leave to be served by a certain arm.
+/// Leave to be served by a certain arm, or by whatever stands in a certain slot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Forced {
-    pub(crate) router: u64,
-    pub(crate) arm: Arm,
+    router: u64,
+    /// What is wanted under a split whose primary is the first slot, and under one whose primary
+    /// is the second: two bits each, 0 for nothing, otherwise the arm's index and one. In one byte,
+    /// since every request carries it.
+    wanted: u8,
 }
 
 impl OverrideKey {
     /// Leave to be served by `arm`.
     #[must_use]
     pub const fn force(&self, arm: Arm) -> Forced {
-        Forced { router: self.router, arm }
+        let wanted = if arm.index() < 2 { arm.index() as u8 + 1 } else { 0 };
+        Forced { router: self.router, wanted: wanted | wanted << 2 }
+    }
+
+    /// Leave to be served by the model in `slot`, whichever arm that is under the split that the
+    /// call meets.
+    #[must_use]
+    pub const fn force_slot(&self, slot: Slot) -> Forced {
+        let of_first = Self::arm_of(slot, Slot::First);
+        Forced { router: self.router, wanted: of_first | Self::arm_of(slot, Slot::Second) << 2 }
+    }
+
+    /// As [`OverrideKey::force_slot`], but only if the call meets a split with this `primary`:
+    /// once the roles are swapped the request is like any other. So what was wanted before a
+    /// promotion ends with it, in the same store.
+    #[must_use]
+    pub const fn force_slot_while(&self, slot: Slot, primary: Slot) -> Forced {
+        let wanted = Self::arm_of(slot, primary) << (2 * primary.index());
+        Forced { router: self.router, wanted }
+    }
+
+    const fn arm_of(slot: Slot, primary: Slot) -> u8 {
+        1 + (slot.index() != primary.index()) as u8
+    }
+}
+
+impl Forced {
+    /// The arm that is forced on a call of this router under this split, if any is.
+    pub(crate) const fn arm(self, router: u64, split: Split) -> Option<Arm> {
+        if self.router != router {
+            return None;
+        }
+        match self.wanted >> (2 * split.primary.index()) & 0b11 {
+            1 => Some(Arm::BASELINE),
+            2 => Some(Arm::CANDIDATE),
+            _ => None,
+        }
     }
 }
 
@@ -157,5 +197,27 @@ impl<'a, S: Into<Subject<'a>>> From<Option<S>> for Subject<'a> {
     /// No id is nobody known.
     fn from(id: Option<S>) -> Self {
         id.map_or(Self::Unknown, Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forced_follows_the_slot_or_ends_with_the_roles() {
+        let key = OverrideKey { router: 7 };
+        let first = Split::default();
+        let second = first.promoted();
+        let under = |forced: Forced| [first, second].map(|split| forced.arm(7, split));
+        let (base, cand) = (Some(Arm::BASELINE), Some(Arm::CANDIDATE));
+        assert_eq!(under(key.force(Arm::CANDIDATE)), [cand, cand]);
+        assert_eq!(under(key.force(Arm::new(2))), [None, None]);
+        assert_eq!(under(key.force_slot(Slot::First)), [base, cand]);
+        assert_eq!(under(key.force_slot(Slot::Second)), [cand, base]);
+        assert_eq!(under(key.force_slot_while(Slot::First, Slot::First)), [base, None]);
+        assert_eq!(under(key.force_slot_while(Slot::Second, Slot::First)), [cand, None]);
+        assert_eq!(under(key.force_slot_while(Slot::First, Slot::Second)), [None, cand]);
+        assert_eq!(key.force_slot(Slot::First).arm(8, first), None, "another router's key");
     }
 }

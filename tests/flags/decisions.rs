@@ -112,7 +112,7 @@ fn a_rule_that_matches_decides_even_when_its_share_does_not() {
     let flag = FeatureFlag::alone(spec).unwrap();
     let attributes = [("country", Attribute::Text("DE"))];
     let german = Context::of("x").attributes(&attributes);
-    assert_eq!(answer(&flag, &german), (false, Reason::OutsideShare));
+    assert_eq!(answer(&flag, &german), (false, Reason::RuleShare));
     assert_eq!(answer(&flag, &Context::of("x")), (true, Reason::Share));
 }
 

@@ -45,6 +45,8 @@ pub enum Reason {
     Segment,
     /// A rule over attributes decided.
     Rule,
+    /// A rule over attributes left it to a share of its own, whichever way the subject fell.
+    RuleShare,
     /// The subject falls within the exposed share.
     Share,
     /// The subject falls outside the exposed share.
@@ -75,6 +77,7 @@ impl Reason {
             Self::Limited => "limited",
             Self::Segment => "segment",
             Self::Rule => "rule",
+            Self::RuleShare => "rule_share",
             Self::Share => "share",
             Self::OutsideShare => "outside_share",
             Self::Drawn => "drawn",
@@ -128,6 +131,17 @@ pub struct Evaluation {
 pub(super) struct Answer {
     pub(super) variant: u8,
     pub(super) reason: Reason,
+}
+
+impl Answer {
+    /// The same answer, where the share that decided was a rule's.
+    #[inline]
+    fn by_rule(self) -> Self {
+        match self.reason {
+            Reason::Share | Reason::OutsideShare => Self { reason: Reason::RuleShare, ..self },
+            _ => self,
+        }
+    }
 }
 
 impl Evaluation {
@@ -268,7 +282,7 @@ pub(super) fn decide(table: &Table, flag: &Compiled, context: &Context<'_>) -> A
                 Served::Off => off(Reason::Rule),
                 Served::On => flag.exposed_to(subject, Reason::Rule),
                 Served::Variant(variant) => Answer { variant, reason: Reason::Rule },
-                Served::Share(share) => flag.shared(share, at, subject, drawn),
+                Served::Share(share) => flag.shared(share, at, subject, drawn).by_rule(),
             };
         }
     }

@@ -25,7 +25,7 @@
 //! | [`machine`] | what decisions hear and say |
 //! | [`serve`], [`judge`] | answering requests; weighing evidence. Neither knows the other |
 //! | [`observe`], [`model`] | what arms did, without locks; what a model is |
-//! | [`route`], [`alert`], [`outcome`] | who is served by what; what people must know; how a call ended |
+//! | [`route`], [`compare`], [`alert`], [`outcome`] | who is served by what; how alike outputs are; what people must know; how a call ended |
 //! | [`stats`], [`clock`], [`ids`], [`share`] | answers about numbers; time, names and shares as values |
 //!
 //! # Yours to implement
@@ -45,6 +45,7 @@ pub mod share;
 pub mod stats;
 
 pub mod alert;
+pub mod compare;
 pub mod route;
 
 pub mod model;

@@ -8,6 +8,8 @@ pub mod flag_file;
 pub mod flagd;
 #[cfg(any(feature = "flagd", feature = "json"))]
 mod json;
+#[cfg(feature = "json")]
+mod json_output;
 #[cfg(feature = "openfeature")]
 #[cfg_attr(docsrs, doc(cfg(feature = "openfeature")))]
 pub mod open_feature;

@@ -17,7 +17,9 @@ impl Tree for Value {
             },
             Self::String(text) => Node::Text(text),
             Self::Array(list) => Node::List(list),
-            Self::Object(map) => Node::Map(map.iter().map(|(key, value)| (&key[..], value)).collect()),
+            Self::Object(map) => {
+                Node::Map(map.iter().map(|(key, value)| (&key[..], value)).collect())
+            }
         }
     }
 }
@@ -31,8 +33,10 @@ mod tests {
 
     #[test]
     fn json_meets_by_its_paths() {
-        let old = json!({"choices": [{"text": "a", "at": 1}, {"text": "b", "at": 2}], "n": u64::MAX});
-        let new = json!({"choices": [{"text": "b", "at": 9}, {"text": "a", "at": 8}], "n": u64::MAX - 1});
+        let old =
+            json!({"choices": [{"text": "a", "at": 1}, {"text": "b", "at": 2}], "n": u64::MAX});
+        let new =
+            json!({"choices": [{"text": "b", "at": 9}, {"text": "a", "at": 8}], "n": u64::MAX - 1});
         let rules = Documents::new().ignoring("/choices/*/at").unordered("/choices");
         assert_eq!(rules.compare(&old, &new), Ok(2.0 / 3.0));
         assert_eq!(Documents::new().compare(&old, &old), Ok(1.0));

@@ -100,12 +100,13 @@ pub fn checked(similarity: f64) -> Result<f64, Incomparable> {
 /// It is awaited on a shadow lane's executor until the lane's deadline; see
 /// [`LaneBuilder::compare_async`](crate::serve::shadow_lane::LaneBuilder::compare_async).
 pub trait AsyncComparator<T: ?Sized>: Send + Sync {
-    /// As [`Comparator::compare`]; the future is dropped at the deadline.
+    /// As [`Comparator::compare`]; the future is dropped at the deadline. It is polled on one thread
+    /// from its beginning to its end, so it need not be `Send`.
     fn compare(
         &self,
         baseline: &T,
         candidate: &T,
-    ) -> impl Future<Output = Result<f64, Incomparable>> + Send;
+    ) -> impl Future<Output = Result<f64, Incomparable>>;
 }
 
 /// 1 when the outputs are equal, 0 when they are not.

@@ -4,6 +4,8 @@
 //! drains it turns them into counts that add up ([`snapshot`]) and [`window`]s that [`sink`]s are
 //! fed with.
 
+pub mod clusters;
+pub mod explorer;
 pub mod fold;
 pub mod histogram;
 pub mod overflow;

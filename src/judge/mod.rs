@@ -4,7 +4,9 @@
 //! at as often as one likes.
 
 pub(crate) mod assess;
+pub mod clustering;
 pub mod evidence;
+pub mod excess;
 pub mod experiment;
 pub mod guardrail;
 pub mod latency;
@@ -14,5 +16,6 @@ pub mod planner;
 pub mod reference;
 pub mod sample_ratio;
 pub mod score;
+pub mod shadow;
 pub mod stage;
 pub mod verdict;

@@ -242,19 +242,20 @@ impl PairedLatency {
     }
 }
 
-struct Opposed {
-    question: String,
-    estimate: Option<f64>,
-    pairs: u64,
-    bound: f64,
-    ln_good: f64,
-    ln_bad: f64,
-    alpha: f64,
-    beta: f64,
-    least: u64,
+pub(crate) struct Opposed {
+    pub question: String,
+    pub estimate: Option<f64>,
+    pub pairs: u64,
+    pub bound: f64,
+    pub ln_good: f64,
+    pub ln_bad: f64,
+    pub alpha: f64,
+    pub beta: f64,
+    pub least: u64,
 }
 
-fn opposed(data: Opposed) -> PairedReading {
+/// What two opposed tests of one bound say together.
+pub(crate) fn opposed(data: Opposed) -> PairedReading {
     let (bad_threshold, good_threshold) = ((1.0 / data.alpha).ln(), (1.0 / data.beta).ln());
     let verdict = if data.pairs < data.least {
         PairedVerdict::Continue { needed: Some(data.least - data.pairs) }
@@ -315,6 +316,9 @@ pub struct PairedQuality {
     alpha: f64,
     beta: f64,
     counts: PairedTruth,
+    /// Of disagreements only.
+    #[serde(default)]
+    labels: PairedTruth,
     least: u64,
 }
 
@@ -330,7 +334,8 @@ impl PairedQuality {
         open_unit("margin", margin)?;
         open_unit("alpha", alpha)?;
         open_unit("beta", beta)?;
-        Ok(Self { margin, alpha, beta, counts: PairedTruth::default(), least: 500 })
+        let (counts, labels) = (PairedTruth::default(), PairedTruth::default());
+        Ok(Self { margin, alpha, beta, counts, labels, least: 500 })
     }
 
     /// With another least number of pairs before a verdict; 500 unless set. Evidence is valid from
@@ -344,11 +349,14 @@ impl PairedQuality {
 
     /// Adds pairs.
     pub const fn observe(&mut self, batch: &PairedTruth) {
-        let counts = &mut self.counts;
-        counts.both_right = counts.both_right.saturating_add(batch.both_right);
-        counts.only_baseline = counts.only_baseline.saturating_add(batch.only_baseline);
-        counts.only_candidate = counts.only_candidate.saturating_add(batch.only_candidate);
-        counts.both_wrong = counts.both_wrong.saturating_add(batch.both_wrong);
+        self.counts.merge(batch);
+    }
+
+    /// Adds labels that people gave to a uniform sample of the requests on which the models differ.
+    /// Which way they fall says whether the candidate is worse; they say nothing of how many
+    /// requests that concerns, and so nothing of the margin.
+    pub const fn observe_labels(&mut self, labels: &PairedTruth) {
+        self.labels.merge(labels);
     }
 
     /// All pairs so far.
@@ -365,13 +373,16 @@ impl PairedQuality {
     /// The numbers behind the verdict.
     #[must_use]
     pub fn reading(&self) -> PairedReading {
-        let PairedTruth { only_baseline, only_candidate, .. } = self.counts;
         let pairs = self.counts.total();
-        let ln_bad = binomial(only_baseline, only_candidate, &Grid::linear(0.5, 1.0, 25));
+        let lost = self.counts.only_baseline.saturating_add(self.labels.only_baseline);
+        let won = self.counts.only_candidate.saturating_add(self.labels.only_candidate);
+        let ln_bad = binomial(lost, won, &Grid::linear(0.5, 1.0, 25));
         let ln_good = self.within_margin();
         let (bad_threshold, good_threshold) = ((1.0 / self.alpha).ln(), (1.0 / self.beta).ln());
-        let verdict = if pairs < self.least {
-            PairedVerdict::Continue { needed: Some(self.least - pairs) }
+        // Each label is of a disagreement, of which there is less than one to a pair.
+        let looked_at = pairs.saturating_add(self.labels.total());
+        let verdict = if looked_at < self.least {
+            PairedVerdict::Continue { needed: Some(self.least - looked_at) }
         } else if ln_good >= good_threshold {
             PairedVerdict::Pass
         } else if ln_bad >= bad_threshold {

@@ -90,7 +90,6 @@ fn quote(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::ids::Segment;
     use crate::observe::explorer::case::{Draft, Facts, Label};
     use crate::observe::explorer::explorer::{Explorer, ExplorerOptions};

@@ -219,7 +219,7 @@ impl Pilot {
 
     fn has_work(&self) -> bool {
         let desk = self.shared.desk.lock();
-        matches!(desk.rollout.state(), State::Running(_)) || desk.owed.is_some()
+        !matches!(desk.rollout.state(), State::Ended(_)) || desk.owed.is_some()
     }
 
     /// Whether the rollout has ended.
@@ -232,7 +232,7 @@ impl Pilot {
     #[must_use]
     pub fn end(&self) -> Option<End> {
         match self.shared.desk.lock().rollout.state() {
-            State::Running(_) => None,
+            State::Waiting(_) | State::Running(_) => None,
             State::Ended(ended) => Some(ended.end),
         }
     }

@@ -11,9 +11,11 @@ use crate::machine::Transition;
 use crate::observe::shadow::{PairedTruth, ShadowCounts};
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status as Ending;
-use crate::rollout::pipeline::{End, Rollout, State};
+use crate::rollout::pipeline::{End, Hold, Rollout, State, Try};
 use crate::route::switch::Split;
 use crate::share::TrafficShare;
+use crate::strategy::ab_test::report::Report;
+use crate::strategy::ab_test::stage::Compared;
 use crate::strategy::conclusion::Conclusion;
 
 /// A rollout at one moment.
@@ -36,6 +38,12 @@ pub struct Status {
     pub reason: String,
     /// What follows from the evidence now; `None` once it is over.
     pub conclusion: Option<Conclusion>,
+    /// What it waits for, while it stays where it is; `None` while it simply runs.
+    pub hold: Option<Hold>,
+    /// The tries of stages that failed and were repeated.
+    pub tries: Vec<Try>,
+    /// What the A/B test has come to, measure by measure, where the stage is one.
+    pub comparisons: Vec<(Compared, Report)>,
     /// Why an operator paused it, if one did.
     pub paused: Option<String>,
     /// When the stage was entered, or the rollout ended.
@@ -168,6 +176,10 @@ impl Status {
         let trial = rollout.trial();
         let shadow = trial.and_then(|trial| trial.shadow());
         let (stage, at, end, since, paused, needed) = match rollout.state() {
+            State::Waiting(waiting) => {
+                let paused = waiting.paused.clone();
+                ("waiting".to_owned(), 0, None, waiting.since, paused, 0)
+            }
             State::Running(running) => {
                 let stage = &stages[running.stage];
                 let paused = running.paused.clone();
@@ -189,6 +201,9 @@ impl Status {
         let reason = match (rollout.state(), &conclusion) {
             (State::Ended(ended), _) => ended.reason.clone(),
             (State::Running(_), Some(conclusion)) => conclusion.why.clone(),
+            (State::Waiting(waiting), _) => {
+                waiting.hold.as_ref().map_or_else(String::new, |hold| hold.why.clone())
+            }
             (State::Running(_), None) => String::new(),
         };
         Self {
@@ -200,6 +215,11 @@ impl Status {
             end,
             reason,
             conclusion,
+            hold: rollout.hold().cloned(),
+            tries: rollout.tries().to_vec(),
+            comparisons: trial
+                .and_then(|trial| trial.ab_test())
+                .map_or_else(Vec::new, |test| test.reports()),
             paused,
             since,
             now,

@@ -100,6 +100,56 @@ pub struct ArmSums {
     count: u64,
     /// Of those, values that are not 0.
     events: u64,
+    /// What came without subjects.
+    #[serde(default)]
+    lump: Lump,
+}
+
+/// Measurements of which only the sums are known, as a server's counters have them.
+///
+/// Nobody knows whose they are, so their variance is that of independent measurements. Where one
+/// subject brings many that hang together, measure by subject instead ([`ArmSums::add`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lump {
+    /// How many.
+    pub count: u64,
+    /// The sum of their values.
+    pub sum: f64,
+    /// The sum of the squares of their values.
+    pub squares: f64,
+    /// How many of the values are not 0.
+    pub events: u64,
+}
+
+impl Lump {
+    /// `yes` of `count` were a yes.
+    #[must_use]
+    pub fn rate(yes: u64, count: u64) -> Self {
+        let sum = yes.min(count) as f64;
+        Self { count, sum, squares: sum, events: yes.min(count) }
+    }
+
+    fn add(&mut self, other: &Self) {
+        if !(other.sum.is_finite() && other.squares.is_finite()) {
+            return; // whoever counts values refuses what is not a number, and says so
+        }
+        self.count = self.count.saturating_add(other.count);
+        self.sum += other.sum;
+        self.squares += other.squares;
+        self.events = self.events.saturating_add(other.events);
+    }
+
+    fn estimate(&self) -> Option<Estimate> {
+        if self.count < 2 {
+            return None;
+        }
+        let n = self.count as f64;
+        let value = self.sum / n;
+        let variance = (self.squares - self.sum * value).max(0.0) / (n - 1.0) / n;
+        let is_number = value.is_finite() && variance.is_finite();
+        let (n, events) = (self.count, self.events);
+        is_number.then_some(Estimate { value, variance, n, events })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -140,8 +190,15 @@ impl ArmSums {
         self.events += u64::from(measurement.value != 0.0);
     }
 
+    /// Adds measurements without subjects. An arm has either these or those of subjects, not both:
+    /// once there are subjects, these are left out of its estimate.
+    pub fn add_lump(&mut self, lump: &Lump) {
+        self.lump.add(lump);
+    }
+
     /// Adds all of `other`, for example another replica's.
     pub fn merge(&mut self, other: &Self) {
+        self.lump.add(&other.lump);
         if other.clusters.is_empty() {
             return;
         }
@@ -161,23 +218,27 @@ impl ArmSums {
     /// Measurements.
     #[must_use]
     pub const fn count(&self) -> u64 {
-        self.count
+        if self.count > 0 { self.count } else { self.lump.count }
     }
 
     /// Measurements whose value is not 0; for a rate, the successes.
     #[must_use]
     pub const fn events(&self) -> u64 {
-        self.events
+        if self.count > 0 { self.events } else { self.lump.events }
     }
 
     /// The estimate, adjusted for the covariate by `theta` (see [`theta`]; 0 for none), where
-    /// `center` is the covariate's mean over all arms. `None` below 2 clusters with data.
+    /// `center` is the covariate's mean over all arms. `None` below 2 clusters with data. The
+    /// estimate of a lump is its mean.
     ///
     /// Sum of values over sum of denominators, with the variance of a ratio of sums over clusters
     /// (the delta method; Deng, Knoblich & Lu, KDD 2018). For a rate or mean the denominator is the
     /// count, which allows for clusters of different sizes.
     #[must_use]
     pub fn estimate(&self, theta: f64, center: f64) -> Option<Estimate> {
+        if self.count == 0 {
+            return self.lump.estimate();
+        }
         let used = || self.clusters.iter().filter(|cluster| cluster.count > 0.0);
         let k = used().count() as f64;
         if k < 2.0 {

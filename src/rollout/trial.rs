@@ -10,8 +10,10 @@ use crate::judge::stage::JudgeError;
 use crate::judge::verdict::{Reading, Verdict};
 use crate::machine::Seen;
 use crate::observe::snapshot::ArmCounts;
-use crate::rollout::plan::{Plan, Stage, StageKind};
+use crate::rollout::plan::Plan;
+use crate::rollout::stage::{Stage, StageKind};
 use crate::stats::error::StatsError;
+use crate::strategy::ab_test::stage::{ABStage, ABStageError, Terms};
 use crate::strategy::baseline::Baseline;
 use crate::strategy::canary::Canary;
 use crate::strategy::conclusion::{Conclusion, Step};
@@ -29,6 +31,8 @@ pub enum Trial {
     Shadow(Box<Shadow>),
     /// The candidate beside the baseline.
     Canary(Box<Canary>),
+    /// The candidate beside the baseline, and quality compared.
+    AbTest(Box<ABStage>),
     /// The candidate alone.
     Full(Box<Full>),
 }
@@ -44,6 +48,14 @@ pub enum TrialError {
         stage: String,
         /// Why not.
         error: JudgeError,
+    },
+    /// What it compares cannot be compared.
+    #[error("stage {stage}: {error}")]
+    Comparison {
+        /// The stage.
+        stage: String,
+        /// Why not.
+        error: ABStageError,
     },
     /// Its rules on agreement or quality cannot be used.
     #[error("stage {stage}: {error}")]
@@ -86,6 +98,27 @@ impl Trial {
             StageKind::Canary => Self::Canary(Box::new(
                 Canary::new(guardrails, alpha, beta, planned, control).map_err(judge)?,
             )),
+            StageKind::AbTest => {
+                let rule = stage.comparison.clone().unwrap_or_default();
+                let own = rule.alpha.unwrap_or(alpha / 2.0);
+                let terms = Terms {
+                    of: rule.of,
+                    better: rule.better,
+                    margin: rule.margin,
+                    horizon: rule.horizon,
+                    alpha: own,
+                    segments: rule.segments,
+                    no_data: rule.no_data,
+                };
+                let comparison = |error| match error {
+                    ABStageError::Judge(error) => judge(error),
+                    error => TrialError::Comparison { stage: name(), error },
+                };
+                Self::AbTest(Box::new(
+                    ABStage::new(guardrails, alpha - own, beta, planned, control, &terms)
+                        .map_err(comparison)?,
+                ))
+            }
             StageKind::Full => Self::Full(Box::new(
                 Full::new(guardrails, alpha, beta, planned, control).map_err(judge)?,
             )),
@@ -98,6 +131,7 @@ impl Trial {
             Self::Baseline(trial) => trial.observe(seen),
             Self::Shadow(trial) => trial.observe(seen),
             Self::Canary(trial) => trial.observe(seen),
+            Self::AbTest(trial) => trial.observe(seen),
             Self::Full(trial) => trial.observe(seen),
         }
     }
@@ -110,6 +144,7 @@ impl Trial {
             Self::Baseline(trial) => trial.step(),
             Self::Shadow(trial) => trial.step(),
             Self::Canary(trial) => trial.step(),
+            Self::AbTest(trial) => trial.step(),
             Self::Full(trial) => trial.step(),
         }
     }
@@ -121,6 +156,7 @@ impl Trial {
             Self::Baseline(trial) => trial.conclusion(),
             Self::Shadow(trial) => trial.conclusion(),
             Self::Canary(trial) => trial.conclusion(),
+            Self::AbTest(trial) => trial.conclusion(),
             Self::Full(trial) => trial.conclusion(),
         }
     }
@@ -132,6 +168,7 @@ impl Trial {
             Self::Baseline(_) | Self::Full(_) => None,
             Self::Shadow(trial) => Some(trial.verdict()),
             Self::Canary(trial) => Some(trial.verdict()),
+            Self::AbTest(trial) => Some(trial.verdict()),
         }
     }
 
@@ -142,6 +179,7 @@ impl Trial {
             Self::Baseline(_) => Vec::new(),
             Self::Shadow(trial) => trial.verdict().readings().to_vec(),
             Self::Canary(trial) => trial.verdict().readings().to_vec(),
+            Self::AbTest(trial) => trial.verdict().readings().to_vec(),
             Self::Full(trial) => trial.readings(),
         }
     }
@@ -153,6 +191,7 @@ impl Trial {
             Self::Baseline(trial) => trial.counts().judged(),
             Self::Shadow(trial) => trial.counts().pairs,
             Self::Canary(trial) => trial.seen(Arm::CANDIDATE).judged(),
+            Self::AbTest(trial) => trial.seen(Arm::CANDIDATE).judged(),
             Self::Full(trial) => trial.seen().judged(),
         }
     }
@@ -164,6 +203,7 @@ impl Trial {
             Self::Baseline(trial) => trial.counts(),
             Self::Shadow(trial) => trial.seen(Arm::BASELINE),
             Self::Canary(trial) => trial.seen(Arm::BASELINE),
+            Self::AbTest(trial) => trial.seen(Arm::BASELINE),
             Self::Full(_) => return None,
         };
         (counts.judged() > 0).then_some(counts)
@@ -174,7 +214,18 @@ impl Trial {
     pub fn shadow(&self) -> Option<&Shadow> {
         match self {
             Self::Shadow(trial) => Some(trial),
-            Self::Baseline(_) | Self::Canary(_) | Self::Full(_) => None,
+            Self::Baseline(_) | Self::Canary(_) | Self::AbTest(_) | Self::Full(_) => None,
+        }
+    }
+}
+
+impl Trial {
+    /// The A/B test, where there is one.
+    #[must_use]
+    pub fn ab_test(&self) -> Option<&ABStage> {
+        match self {
+            Self::AbTest(trial) => Some(trial),
+            Self::Baseline(_) | Self::Shadow(_) | Self::Canary(_) | Self::Full(_) => None,
         }
     }
 }

@@ -140,7 +140,7 @@ impl Scheme {
 /// assert!(inside(hash, TrafficShare::ALL));
 /// assert!(!inside(hash, TrafficShare::NONE));
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucketing {
     arm: u64,
     exposure: u64,

@@ -31,7 +31,7 @@ pub const USUAL_CONCENTRATION: f64 = 1000.0;
 /// assert!(check.p() < 0.001);
 /// # Ok::<(), pilotage::stats::error::StatsError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct SampleRatioTest {
     concentration: f64,
     /// Log evidence of stages whose weights are no longer in force.

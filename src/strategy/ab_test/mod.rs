@@ -8,4 +8,5 @@
 pub mod plan;
 pub mod report;
 pub mod segments;
+pub mod stage;
 pub mod test;

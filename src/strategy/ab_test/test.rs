@@ -1,13 +1,16 @@
 //! The test itself: measurements in, a report out.
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 use crate::ids::Segment;
-use crate::judge::experiment::{ArmSums, Estimate, Measurement, Metric, theta};
+use crate::judge::experiment::{ArmSums, Estimate, Lump, Measurement, Metric, theta};
 use crate::judge::stage::StageJudge;
 use crate::judge::verdict::Verdict;
 use crate::machine::Seen;
 use crate::route::bucket::{Bucketing, Scheme, hash_of};
 use crate::stats::asymptotic::anytime_difference;
+use crate::stats::error::StatsError;
 use crate::stats::eprocess::eprocess_binomial_two_sided_beta_mixture;
 use crate::stats::sample_ratio::{SampleRatioTest, USUAL_CONCENTRATION};
 use crate::stats::spending::{Boundaries, Spending};
@@ -37,16 +40,24 @@ use crate::strategy::ab_test::segments::{Pair, SegmentRoutes, Setting, flags, re
 /// assert_eq!(report.outcome, Outcome::Winner { arm: 1 }, "{report}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct ABTest {
     plan: ABTestPlan,
+    salt: String,
+    #[serde(skip)]
     bucketing: Bucketing,
     /// Upper end of each arm's part of the hash, from 0 to 1.
+    #[serde(skip)]
     ends: Vec<f64>,
     /// By arm: everybody, then each declared segment.
     sums: Vec<Vec<ArmSums>>,
     subjects: Subjects,
+    /// What the looks at [`ABTest::looked_at`] left to spend; made anew from those when loaded.
+    #[serde(skip)]
     boundaries: Option<Boundaries>,
+    /// The information at each planned look, at most 100.
+    looked_at: Vec<f64>,
     steps: u32,
     looks: usize,
     information: f64,
@@ -54,6 +65,54 @@ pub struct ABTest {
     sample_ratio: SampleRatioTest,
     guard: Option<StageJudge>,
     decided: Option<Outcome>,
+}
+
+/// A test as it is stored: what cannot be computed from the rest.
+#[derive(Deserialize)]
+struct Stored {
+    plan: ABTestPlan,
+    salt: String,
+    sums: Vec<Vec<ArmSums>>,
+    subjects: Subjects,
+    looked_at: Vec<f64>,
+    steps: u32,
+    looks: usize,
+    information: f64,
+    latest: Vec<Comparison>,
+    sample_ratio: SampleRatioTest,
+    guard: Option<StageJudge>,
+    decided: Option<Outcome>,
+}
+
+impl TryFrom<Stored> for ABTest {
+    type Error = ABTestError;
+
+    fn try_from(stored: Stored) -> Result<Self, ABTestError> {
+        let mut test = Self::new(stored.plan, &stored.salt)?;
+        let shape = |sums: &[Vec<ArmSums>]| sums.iter().map(Vec::len).collect::<Vec<_>>();
+        if shape(&stored.sums) != shape(&test.sums) || !stored.subjects.fits(test.plan.arms.len()) {
+            return Err(ABTestError::Judge("stored sums do not fit the plan".to_owned()));
+        }
+        if let Some(boundaries) = &mut test.boundaries {
+            for information in &stored.looked_at {
+                let judge = |error: StatsError| ABTestError::Judge(error.to_string());
+                boundaries.next(*information).map_err(judge)?;
+            }
+        }
+        Ok(Self {
+            sums: stored.sums,
+            subjects: stored.subjects,
+            looked_at: stored.looked_at,
+            steps: stored.steps,
+            looks: stored.looks,
+            information: stored.information,
+            latest: stored.latest,
+            sample_ratio: stored.sample_ratio,
+            guard: stored.guard,
+            decided: stored.decided,
+            ..test
+        })
+    }
 }
 
 impl ABTest {
@@ -94,11 +153,13 @@ impl ABTest {
         };
         let sums = vec![vec![ArmSums::default(); plan.segments.len() + 1]; plan.arms.len()];
         Ok(Self {
+            salt: salt.to_owned(),
             bucketing: Bucketing::new(&Scheme::new(salt)),
             ends,
             sums,
             subjects: Subjects::new(plan.arms.len()),
             boundaries,
+            looked_at: Vec::new(),
             steps: 0,
             looks: 0,
             information: 0.0,
@@ -151,6 +212,38 @@ impl ABTest {
         Ok(())
     }
 
+    /// Takes in measurements of which only the sums are known, of one segment (or of everybody, for
+    /// [`Segment::NONE`]); segments that were not declared are left out. Takes no look yet: see
+    /// [`ABTest::look_now`]. Who was measured is not known, so the split is not checked by these.
+    pub fn add_lump(&mut self, arm: usize, segment: Segment, lump: &Lump) {
+        let own = segment.index();
+        if own <= self.plan.segments.len() {
+            if let Some(sums) = self.sums.get_mut(arm).and_then(|arm| arm.get_mut(own)) {
+                sums.add_lump(lump);
+            }
+        }
+    }
+
+    /// Takes the look that is due, if one is, and says what each further arm shows against the
+    /// baseline: with an open horizon now, with a planned one at the latest planned look.
+    pub fn look_now(&mut self) -> Vec<Comparison> {
+        if let Horizon::Open { .. } = self.plan.horizon {
+            return self.compare(None);
+        }
+        self.look();
+        self.latest.clone()
+    }
+
+    /// What each further arm shows against the baseline: with an open horizon now, with a planned
+    /// one at the latest planned look.
+    #[must_use]
+    pub fn comparisons(&self) -> Vec<Comparison> {
+        match self.plan.horizon {
+            Horizon::Open { .. } => self.compare(None),
+            Horizon::Planned { .. } | Horizon::FixedOneLook { .. } => self.latest.clone(),
+        }
+    }
+
     /// Takes in a batch of calls for the guardrails. Returns whether one broke.
     pub fn observe(&mut self, _now: Moment, seen: &Seen) -> bool {
         let Some(guard) = &mut self.guard else { return false };
@@ -182,10 +275,7 @@ impl ABTest {
             segments.iter().map(|pair| report(pair, setting, segments.len())).collect();
         let whole = self.pair(0, &self.plan.arms[0].0);
         let flags = flags(&whole, &segments, &reports, setting);
-        let comparisons = match self.plan.horizon {
-            Horizon::Open { .. } => self.compare(None),
-            Horizon::Planned { .. } | Horizon::FixedOneLook { .. } => self.latest.clone(),
-        };
+        let comparisons = self.comparisons();
         let planned = !matches!(self.plan.horizon, Horizon::Open { .. });
         Report {
             outcome: self.outcome(),
@@ -274,6 +364,7 @@ impl ABTest {
                 self.steps = step;
                 let boundary = self.boundaries.as_mut().map(|own| own.next(self.information));
                 let Some(Ok(boundary)) = boundary else { return };
+                self.looked_at.push(self.information);
                 (self.compare(Some(boundary)), self.information >= 1.0)
             }
             Horizon::FixedOneLook { per_arm } => {
@@ -477,18 +568,26 @@ fn exact_part(plan: &ABTestPlan) -> f64 {
 
 /// Subjects seen, as a set of bits. Two subjects that share a bit count once; that happens to all
 /// arms alike, so their ratio is untouched. Once most bits are set no more subjects are counted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Subjects {
+    /// Empty before the first.
     bits: Vec<u64>,
     counts: Vec<u64>,
 }
 
 impl Subjects {
     fn new(arms: usize) -> Self {
-        Self { bits: vec![0; SUBJECT_BITS / 64], counts: vec![0; arms] }
+        Self { bits: Vec::new(), counts: vec![0; arms] }
+    }
+
+    fn fits(&self, arms: usize) -> bool {
+        self.counts.len() == arms && [0, SUBJECT_BITS / 64].contains(&self.bits.len())
     }
 
     fn first(&mut self, arm: usize, hash: u64) -> bool {
+        if self.bits.is_empty() {
+            self.bits = vec![0; SUBJECT_BITS / 64];
+        }
         let bit = (hash >> 20) as usize % SUBJECT_BITS;
         let (word, mask) = (&mut self.bits[bit / 64], 1 << (bit % 64));
         let first = *word & mask == 0;

@@ -72,7 +72,9 @@ impl std::str::FromStr for Date {
             None => (text.trim(), "00:00:00"),
         };
         let numbers = |text: &str, by: char| -> Option<Vec<i64>> {
-            let digits = |part: &str| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            let digits = |part: &str| {
+                (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
+            };
             text.split(by).map(|part| if digits(part) { part.parse().ok() } else { None }).collect()
         };
         let (day, time) = (numbers(day, '-').ok_or_else(bad)?, numbers(time, ':').ok_or_else(bad)?);
@@ -148,8 +150,17 @@ mod tests {
         assert_eq!("2026-03-29T01:30Z".parse(), Ok(noon));
         assert_eq!("2026-03-29".parse(), Ok(Date::from_unix(1_774_742_400)));
         for text in [
-            "", "2026-02-29", "2026-13-01", "2026-00-01", "2026-03-29T24:00:00Z", "2026-03-29T01:30:00",
-            "2026-03-29T01:30:00+02:00", "-1-01-01", "99999-01-01", "2026-03", "2026-03-29T1Z",
+            "",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-00-01",
+            "2026-03-29T24:00:00Z",
+            "2026-03-29T01:30:00",
+            "2026-03-29T01:30:00+02:00",
+            "-1-01-01",
+            "99999-01-01",
+            "2026-03",
+            "2026-03-29T1Z",
         ] {
             assert!(text.parse::<Date>().is_err(), "{text}");
         }

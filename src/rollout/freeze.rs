@@ -142,7 +142,11 @@ impl Days {
     pub fn named<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<Self, FreezeError> {
         names.into_iter().try_fold(Self(0), |days, name| {
             let shown = name.as_ref().trim().to_lowercase();
-            match NAMES.iter().zip(LONG_NAMES).position(|(day, long)| shown == *day || shown == long) {
+            match NAMES
+                .iter()
+                .zip(LONG_NAMES)
+                .position(|(day, long)| shown == *day || shown == long)
+            {
                 Some(at) => Ok(Self(days.0 | 1 << at)),
                 None => Err(FreezeError::Day { shown: shown.chars().take(32).collect() }),
             }

@@ -140,7 +140,9 @@ pub(crate) fn share_of_number(number: f64) -> Result<TrafficShare, String> {
     if number == 0.0 || (whole && number > 100.0) {
         return TrafficShare::from_ppm(number as u32).map_err(|error| error.to_string());
     }
-    Err(format!("{number} may mean percent or parts per million; write \"{number} %\" or \"… ppm\""))
+    Err(format!(
+        "{number} may mean percent or parts per million; write \"{number} %\" or \"… ppm\""
+    ))
 }
 
 pub(crate) fn duration<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -227,7 +229,9 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
         }
-        for text in ["", "h", "-1h", "1h1h", "1m2h", "1x", "1h30", "1e9s", "NaN", "inf", "1.0000000001s"] {
+        for text in
+            ["", "h", "-1h", "1h1h", "1m2h", "1x", "1h30", "1e9s", "NaN", "inf", "1.0000000001s"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         assert!(parse_duration("99999999999999999999d").unwrap_err().contains("too long"));

@@ -458,7 +458,8 @@ impl Rollout {
                 }
             }
             Order::Approve => {
-                let (asked, name) = (running.told.contains(&HoldKind::Approval), stage.name.to_string());
+                let (asked, name) =
+                    (running.told.contains(&HoldKind::Approval), stage.name.to_string());
                 let refuse = |why: &str| {
                     let (stage, why) = (name.clone(), why.to_owned());
                     Err(Refusal::NothingToApprove { stage, why })
@@ -473,8 +474,13 @@ impl Rollout {
                     return refuse("it has not passed yet");
                 }
                 running.approved = Some(why.clone());
-                let mut effects =
-                    vec![record(now, name.clone(), name.clone(), who, format!("approved by {why}"))];
+                let mut effects = vec![record(
+                    now,
+                    name.clone(),
+                    name.clone(),
+                    who,
+                    format!("approved by {why}"),
+                )];
                 effects.extend(self.hold_is_over(HoldKind::Approval));
                 Ok(effects)
             }
@@ -544,7 +550,7 @@ impl Rollout {
             "tried again (try {attempt}) by {why}; it had failed at {}: {}",
             failed.stage, failed.reason
         );
-        let effects = self.enter(index, attempt, now, end.word(), who, why, control);
+        let effects = self.enter(index, attempt, now, end.word(), who, why, *control);
         let mut effects =
             effects.map_err(|error| Refusal::Unjudgeable { why: error.to_string() })?;
         let summary = format!("{} is tried again in stage {}", self.candidate, self.place());
@@ -674,8 +680,10 @@ impl Rollout {
         effects.extend(over);
         let readings = self.readings();
         let (index, attempt, control) = match &self.state {
-            State::Waiting(_) => (0, 1, ArmCounts::default()),
-            State::Running(running) => (running.stage, running.attempt, running.control.clone()),
+            State::Waiting(_) => (0, 1, Box::default()),
+            State::Running(running) => {
+                (running.stage, running.attempt, Box::new(running.control.clone()))
+            }
             State::Ended(ended) => (ended.index, ended.attempt, ended.control.clone()),
         };
         let ended = Ended { end, stage, at: now, reason: why, readings, index, attempt, control };
@@ -711,7 +719,8 @@ impl Rollout {
             State::Ended(_) => Vec::new(),
         };
         let place = self.place();
-        let over = |kind| self.resolved(hold_key(&place, kind), format!("stage {place} holds no longer"));
+        let over =
+            |kind| self.resolved(hold_key(&place, kind), format!("stage {place} holds no longer"));
         told.into_iter().map(over).collect()
     }
 
@@ -797,13 +806,18 @@ impl Rollout {
         let mut moments = Vec::new();
         match &self.state {
             State::Waiting(waiting) => {
-                let dated = waiting.hold.as_ref().is_none_or(|hold| hold.kind == HoldKind::NotBefore);
+                let dated =
+                    waiting.hold.as_ref().is_none_or(|hold| hold.kind == HoldKind::NotBefore);
                 let first = self.plan.not_before().filter(|_| dated);
                 moments.extend(first.and_then(|first| self.moment(first)));
             }
             State::Running(running) => {
                 let stage = &self.plan.stages()[running.stage];
-                let ends = [stage.warm_up, stage.warm_up.saturating_add(stage.at_least), running.longest(stage)];
+                let ends = [
+                    stage.warm_up,
+                    stage.warm_up.saturating_add(stage.at_least),
+                    running.longest(stage),
+                ];
                 for end in ends {
                     let left = end.saturating_sub(running.observed);
                     moments.extend((left > Duration::ZERO).then(|| running.last.after(left)));

@@ -217,7 +217,10 @@ pub(super) fn usual(
         share,
         warm_up: Duration::ZERO,
         at_least,
-        at_most: at_least.saturating_mul(4).max(Duration::from_secs(60)).min(MOST_TIME.max(at_least)),
+        at_most: at_least
+            .saturating_mul(4)
+            .max(Duration::from_secs(60))
+            .min(MOST_TIME.max(at_least)),
         min_samples,
         approval: false,
         when_inconclusive: Undecided::Hold,

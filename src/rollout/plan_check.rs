@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::observe::snapshot::ArmCounts;
 use crate::rollout::plan::Plan;
 use crate::rollout::plan_error::PlanError;
 use crate::rollout::stage::{Stage, StageKind, Undecided};
 use crate::rollout::trial::{Trial, TrialError};
-use crate::observe::snapshot::ArmCounts;
 use crate::share::TrafficShare;
 
 /// The first rule that `plan` breaks, if it breaks one.

@@ -68,7 +68,9 @@ pub enum PlanError {
         stage: Name,
     },
     /// The last stage does not serve everybody.
-    #[error("stage {stage}: it is the last and its share is {share}; end the plan with a full stage")]
+    #[error(
+        "stage {stage}: it is the last and its share is {share}; end the plan with a full stage"
+    )]
     Unfinished {
         /// The stage.
         stage: Name,
@@ -82,7 +84,9 @@ pub enum PlanError {
         stage: Name,
     },
     /// A stage could pass without having seen anything, or never.
-    #[error("stage {stage}: min_samples is {samples}; ask for 1 to 10^15, no stage may pass unseen")]
+    #[error(
+        "stage {stage}: min_samples is {samples}; ask for 1 to 10^15, no stage may pass unseen"
+    )]
     Samples {
         /// The stage.
         stage: Name,

@@ -36,7 +36,9 @@ impl Plan {
     /// # Errors
     ///
     /// The outer error is the format's; the inner is the plan's, with stage, field and value.
-    pub fn read_from<'de, D: Deserializer<'de>>(from: D) -> Result<Result<Self, PlanError>, D::Error> {
+    pub fn read_from<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Result<Self, PlanError>, D::Error> {
         Ok(read(Tree::deserialize(from)?))
     }
 }
@@ -87,9 +89,9 @@ fn stage(tree: Tree, at: usize) -> Result<Stage, PlanError> {
         _ => (at + 1).to_string(),
     };
     let mut fields = Fields::of(tree, format!("stage {name}: "))?;
-    let kind: StageKind = fields.take("kind")?.ok_or_else(|| {
-        fields.missing("kind", "give baseline, shadow, canary, ab_test or full")
-    })?;
+    let kind: StageKind = fields
+        .take("kind")?
+        .ok_or_else(|| fields.missing("kind", "give baseline, shadow, canary, ab_test or full"))?;
     let share = match (fields.share("share")?, kind) {
         (Some(share), _) => share,
         (None, StageKind::Baseline | StageKind::Shadow) => TrafficShare::NONE,
@@ -99,8 +101,7 @@ fn stage(tree: Tree, at: usize) -> Result<Stage, PlanError> {
         }
     };
     let at_least = fields.duration("at_least")?;
-    let at_least =
-        at_least.ok_or_else(|| fields.missing("at_least", "give for example \"2h\""))?;
+    let at_least = at_least.ok_or_else(|| fields.missing("at_least", "give for example \"2h\""))?;
     let min_samples = fields.take("min_samples")?.unwrap_or(1_000);
     let mut stage = usual(kind, share, at_least, min_samples);
     fields.set("name", &mut stage.name)?;
@@ -148,7 +149,9 @@ fn guardrail(tree: Tree, place: &str) -> Result<Guardrail, PlanError> {
         (Some(word), None) => preset(&word).ok_or_else(|| unknown_preset(&fields.place, &word))?,
         (None, Some(measure)) => of_measure(measure),
         (None, None) => {
-            return Err(fields.missing("guardrail", "give a usual one such as \"p95\", or a measure"));
+            return Err(
+                fields.missing("guardrail", "give a usual one such as \"p95\", or a measure")
+            );
         }
     };
     fields.set("name", &mut own.name)?;
@@ -205,7 +208,8 @@ fn freeze(tree: Tree) -> Result<Freeze, PlanError> {
     let mut fields = Fields::of(tree, "freezes: ".to_owned())?;
     if let Some(until) = fields.date("until")? {
         let from = fields.date("from")?;
-        let from = from.ok_or_else(|| fields.missing("from", "give the date on which it begins"))?;
+        let from =
+            from.ok_or_else(|| fields.missing("from", "give the date on which it begins"))?;
         fields.finish("from, until (dates), or days, from, to (hours)")?;
         return Ok(Freeze::Dated { from, until });
     }
@@ -267,7 +271,11 @@ impl Fields {
         self.read(field, |tree| T::deserialize(tree).map_err(|misfit| misfit.to_string()))
     }
 
-    fn set<T: DeserializeOwned>(&mut self, field: &'static str, to: &mut T) -> Result<(), PlanError> {
+    fn set<T: DeserializeOwned>(
+        &mut self,
+        field: &'static str,
+        to: &mut T,
+    ) -> Result<(), PlanError> {
         if let Some(value) = self.take(field)? {
             *to = value;
         }
@@ -300,7 +308,9 @@ impl Fields {
 
     fn date(&mut self, field: &'static str) -> Result<Option<Date>, PlanError> {
         self.read(field, |tree| match tree {
-            Tree::Text(text) => text.parse().map_err(|error: crate::date::DateError| error.to_string()),
+            Tree::Text(text) => {
+                text.parse().map_err(|error: crate::date::DateError| error.to_string())
+            }
             // TOML has dates of its own, which come as a table of one text.
             Tree::Table(fields) => match fields.into_values().next() {
                 Some(Tree::Text(text)) => {

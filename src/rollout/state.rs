@@ -136,7 +136,7 @@ pub struct Ended {
     /// The stage's index, for a retry.
     pub(super) index: usize,
     pub(super) attempt: usize,
-    pub(super) control: ArmCounts,
+    pub(super) control: Box<ArmCounts>,
 }
 
 /// A try of a stage that failed and was repeated. Its evidence is kept here, and is no part of what

@@ -228,10 +228,7 @@ impl<'de> EnumAccess<'de> for Variant {
     type Error = Misfit;
     type Variant = Content;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(
-        self,
-        seed: S,
-    ) -> Result<(S::Value, Content), Misfit> {
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content), Misfit> {
         Ok((seed.deserialize(Tree::Text(self.variant))?, Content(self.value)))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pilotage::clock::Moment;
 use pilotage::ids::{Arm, Epoch, Name};
-use pilotage::machine::{Command, Effect, Input, Machine, Order, Seen};
+use pilotage::machine::{Command, Effect, Input, Machine, Order, Refusal, Seen};
 use pilotage::observe::shadow::ShadowCounts;
 use pilotage::observe::snapshot::{ArmCounts, Delta};
 use pilotage::rollout::pipeline::{End, Rollout, State};
@@ -222,8 +222,16 @@ fn an_abort_ends_everything_and_can_be_repeated() {
     let effects = world.order(Order::Abort);
     assert_eq!(effects[0], Effect::Shift(TrafficShare::NONE), "what protects users comes first");
     assert_eq!(world.end(), Some(End::Aborted));
-    assert!(world.order(Order::Abort).is_empty());
-    assert!(world.order(Order::PromoteFully).is_empty(), "nothing leads out of an end");
+    let before = world.rollout.clone();
+    for order in [Order::Abort, Order::PromoteFully, Order::Resume, Order::Retry] {
+        let effects = world.order(order);
+        let [Effect::Record(written), Effect::Refused(refused)] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(written.from, written.to, "nothing leads out of an abort");
+        assert!(matches!(&refused.because, Refusal::Over { end, .. } if end == "aborted"));
+    }
+    assert_eq!(world.rollout, before);
 }
 
 #[test]

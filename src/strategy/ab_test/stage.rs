@@ -102,6 +102,7 @@ impl Terms {
     /// # Errors
     ///
     /// [`ABTestError`] for the first setting that cannot be used.
+    #[expect(clippy::missing_panics_doc, reason = "never: the names are fixed")]
     pub fn test(&self, compared: Compared) -> Result<ABTest, ABTestError> {
         let name = |name| Name::new(name).expect("a name without control characters");
         let metric = match compared {
@@ -342,7 +343,8 @@ fn sentence(test: &ABTest) -> String {
     let report = test.report();
     let margin = report.margin;
     let (theirs, mine) = (&report.arms[0], &report.arms[1]);
-    let value = |value: Option<f64>| value.map_or("nothing".to_owned(), |value| format!("{value:.4}"));
+    let value =
+        |value: Option<f64>| value.map_or("nothing".to_owned(), |value| format!("{value:.4}"));
     let mut text = format!(
         "{} over {} of the candidate against {} over {} of the baseline",
         value(mine.value),
@@ -361,7 +363,8 @@ fn sentence(test: &ABTest) -> String {
             None => text.push_str(", too few to tell"),
         },
     }
-    let names = |names: Vec<&Name>| names.into_iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    let names =
+        |names: Vec<&Name>| names.into_iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
     let upward = upward(test);
     let (worse, better) = (losers(&report, upward).collect::<Vec<_>>(), losers(&report, -upward));
     if !worse.is_empty() {

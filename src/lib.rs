@@ -46,6 +46,7 @@ pub mod stats;
 
 pub mod alert;
 pub mod compare;
+pub mod drift;
 pub mod route;
 
 pub mod model;

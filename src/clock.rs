@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+use crate::date::Date;
 
 /// A point in time: nanoseconds since the origin of the clock that gave it.
 ///
@@ -68,6 +70,44 @@ impl Moment {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Moment;
+}
+
+/// Something that tells the date, for plans with dates in them. It decides nothing by itself: a
+/// wall clock jumps, and a jump must not promote a model.
+///
+/// Called by a pilot's tick, about once a minute; must not block for long.
+///
+/// ```
+/// use pilotage::clock::WallClock;
+/// use pilotage::date::Date;
+///
+/// let fixed = || Date::from_unix(1_774_747_800);
+/// assert_eq!(fixed.date().to_string(), "2026-03-29T01:30:00Z");
+/// ```
+pub trait WallClock: Send + Sync {
+    /// The present date.
+    fn date(&self) -> Date;
+}
+
+impl<F: Fn() -> Date + Send + Sync> WallClock for F {
+    fn date(&self) -> Date {
+        self()
+    }
+}
+
+/// The system's wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemWallClock;
+
+impl WallClock for SystemWallClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn date(&self) -> Date {
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        Date::from_unix(match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => seconds(after),
+            Err(before) => -seconds(before.duration()),
+        })
+    }
 }
 
 /// [`std::time::Instant`], counted from when this clock was made.

@@ -13,6 +13,9 @@ mod json_output;
 #[cfg(feature = "openfeature")]
 #[cfg_attr(docsrs, doc(cfg(feature = "openfeature")))]
 pub mod open_feature;
+#[cfg(any(feature = "json", feature = "toml"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "json", feature = "toml"))))]
+pub mod plan_file;
 #[cfg(feature = "quanta")]
 #[cfg_attr(docsrs, doc(cfg(feature = "quanta")))]
 pub mod quanta;

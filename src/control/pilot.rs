@@ -9,11 +9,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::alert::alert::Alert;
-use crate::clock::Moment;
+use crate::clock::{Moment, WallClock};
 use crate::control::dispatch::Dispatch;
 use crate::control::plane::Plane;
 use crate::control::status::Status;
@@ -34,6 +35,7 @@ pub struct Pilot {
 struct Shared {
     plane: Arc<dyn Plane>,
     switch: Arc<dyn TrafficSwitch>,
+    wall: Arc<dyn WallClock>,
     dispatch: Dispatch,
     /// Held for a whole tick, so that two never run at once. User code may run under it, and may
     /// call back: a tick within a tick does nothing.
@@ -52,6 +54,8 @@ struct Desk {
     owed: Option<Owed>,
     history: VecDeque<Transition>,
     ticks: u64,
+    /// When the rollout was last told the date, where its plan has dates.
+    told_date: Option<Moment>,
 }
 
 #[derive(Clone, Copy)]
@@ -87,6 +91,7 @@ impl Pilot {
     pub(crate) fn new(
         plane: Arc<dyn Plane>,
         switch: Arc<dyn TrafficSwitch>,
+        wall: Arc<dyn WallClock>,
         dispatch: Dispatch,
         rollout: Rollout,
         effects: Vec<Effect>,
@@ -100,11 +105,13 @@ impl Pilot {
             owed: None,
             history: VecDeque::new(),
             ticks: 0,
+            told_date: None,
         };
         let pilot = Self {
             shared: Arc::new(Shared {
                 plane,
                 switch,
+                wall,
                 dispatch,
                 ticking: Mutex::new(()),
                 desk: Mutex::new(desk),
@@ -138,11 +145,16 @@ impl Pilot {
         let mut orders: Vec<Command> = self.shared.orders.lock().drain(..).collect();
         orders.sort_by_key(|command| command.order.precedence());
 
+        let date = self.needs_date(now).then(|| self.shared.wall.date());
         let mut effects = Vec::new();
         let owed = {
             let mut desk = self.shared.desk.lock();
             desk.ticks += 1;
             let seen = desk.seen(now, split, snapshot, shadow);
+            if let Some(date) = date {
+                desk.told_date = Some(now);
+                effects.extend(desk.rollout.handle(now, &Input::Wall(date)));
+            }
             for order in orders {
                 effects.extend(desk.rollout.handle(now, &Input::Command(order)));
             }
@@ -181,7 +193,8 @@ impl Pilot {
         self.stop(Order::Kill, who, why)
     }
 
-    /// Gives an order that does not stop traffic; it takes effect with the next tick.
+    /// Gives an order that does not stop traffic; it takes effect with the next tick. After a
+    /// rollback or refusal a retry is taken too; a driver has ended by then, so begin another.
     ///
     /// # Errors
     ///
@@ -205,7 +218,12 @@ impl Pilot {
 
     fn queue(&self, order: Order, who: &str, why: &str) -> Result<(), OrderError> {
         let who = Name::new(who)?;
-        if let Some(end) = self.end() {
+        let leads_out = |end| match order {
+            Order::Retry => matches!(end, End::RolledBack | End::Refused),
+            Order::Kill => matches!(end, End::RolledBack | End::Refused | End::Aborted),
+            _ => false,
+        };
+        if let Some(end) = self.end().filter(|end| !leads_out(*end)) {
             return Err(OrderError::Over { end: end.word() });
         }
         let mut orders = self.shared.orders.lock();
@@ -215,6 +233,12 @@ impl Pilot {
         let why = why.chars().filter(|c| !c.is_control()).take(MOST_REASON).collect();
         orders.push_back(Command { order, who, why });
         Ok(())
+    }
+
+    fn needs_date(&self, now: Moment) -> bool {
+        let desk = self.shared.desk.lock();
+        let stale = desk.told_date.is_none_or(|told| now.since(told) >= DATE_AFTER);
+        stale && desk.rollout.plan().needs_wall_time()
     }
 
     fn has_work(&self) -> bool {
@@ -370,5 +394,7 @@ fn orders_traffic(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Shift(_) | Effect::Promote))
 }
 
+/// How long a date is carried on before the wall clock is asked again.
+const DATE_AFTER: Duration = Duration::from_secs(60);
 /// The most characters of an operator's reason that are kept.
 const MOST_REASON: usize = 1_000;

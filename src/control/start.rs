@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::alert::alerter::{Alerter, StderrAlerter};
 use crate::alert::policy::AlertPolicy;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, SystemWallClock, WallClock};
 use crate::control::dispatch::Dispatch;
 use crate::control::pilot::Pilot;
 use crate::control::plane::{Plane, ShadowHandle};
@@ -13,7 +13,8 @@ use crate::machine::Shadowing;
 use crate::observe::shadow::ShadowCounts;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::rollout::pipeline::Rollout;
-use crate::rollout::plan::{Plan, StageKind};
+use crate::rollout::plan::Plan;
+use crate::rollout::stage::StageKind;
 use crate::rollout::trial::TrialError;
 use crate::route::switch::{SplitWord, TrafficSwitch};
 use crate::serve::router::{DeployError, Router};
@@ -57,6 +58,7 @@ pub struct PilotBuilder {
     alerter: Arc<dyn Alerter>,
     policy: AlertPolicy,
     switch: Option<Arc<dyn TrafficSwitch>>,
+    wall: Arc<dyn WallClock>,
     shadow: Option<Arc<dyn ShadowHandle>>,
 }
 
@@ -94,6 +96,7 @@ impl Pilot {
             alerter: Arc::new(StderrAlerter),
             policy: AlertPolicy::default(),
             switch: None,
+            wall: Arc::new(SystemWallClock),
             shadow: None,
         }
     }
@@ -116,6 +119,12 @@ impl PilotBuilder {
     /// follows it, except that a rollback takes effect here at once.
     pub fn switch(mut self, switch: impl TrafficSwitch + 'static) -> Self {
         self.switch = Some(Arc::new(switch));
+        self
+    }
+
+    /// What tells the date, for plans with dates in them; the system's clock by default.
+    pub fn wall_clock(mut self, wall: impl WallClock + 'static) -> Self {
+        self.wall = Arc::new(wall);
         self
     }
 
@@ -160,7 +169,7 @@ impl PilotBuilder {
         router.deploy_shared(name, model)?;
         let switch = self.switch.unwrap_or_else(|| router.switch());
         let plane = Arc::new(Reins { router: router.clone(), shadow: self.shadow });
-        Ok(Pilot::new(plane, switch, dispatch, rollout, effects))
+        Ok(Pilot::new(plane, switch, self.wall, dispatch, rollout, effects))
     }
 }
 

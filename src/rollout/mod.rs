@@ -2,6 +2,7 @@
 
 pub mod freeze;
 pub mod human;
+pub mod orders;
 pub mod pipeline;
 pub mod plan;
 pub mod plan_builder;
@@ -10,5 +11,6 @@ pub mod plan_error;
 mod plan_text;
 pub mod stage;
 pub mod state;
+mod timing;
 mod tree;
 pub mod trial;

@@ -5,28 +5,8 @@
 //! by anybody who says so. Time alone never promotes. Every transition carries the sentence that
 //! explains it.
 //!
-//! # Orders
 //!
-//! | order | while it waits to begin | in a stage | after a rollback or refusal | after another end |
-//! |--|--|--|--|--|
-//! | kill | ends it | ends it | marks it killed | as left; marks an abort killed |
-//! | abort | ends it | ends it | refused | refused |
-//! | pause, resume | keeps it from beginning | keeps the stage; guardrails stay armed | refused | refused |
-//! | promote stage, promote fully | refused | override, unless paused | refused | refused |
-//! | start | begins it | refused | refused | refused |
-//! | approve | refused | where the stage waits for it | refused | refused |
-//! | extend | refused | more time | refused | refused |
-//! | retry | refused | refused | the same stage with fresh evidence | refused |
-//!
-//! A refused order is answered and written down, and changes nothing.
-//!
-//! # A stage that is tried again
-//!
-//! A retry enters the stage anew, with nothing of the failed try's evidence: that stays in
-//! [`Rollout::tries`]. A candidate that was taken back from everybody begins again one stage
-//! before, since what it was held against has aged. Every try may take a healthy candidate back
-//! with the stage's part of α again; whoever retries until it passes has spent the error budget so
-//! often, which is why a rollout has [`MOST_TRIES`] of them.
+//! What orders do is told in [`orders`](crate::rollout::orders), what dates do in `timing`.
 
 use std::time::Duration;
 
@@ -37,12 +17,8 @@ use crate::clock::Moment;
 use crate::date::Date;
 use crate::ids::Name;
 use crate::judge::verdict::{Cause, Reading, Verdict};
-use crate::machine::{
-    Command, Drilled, Effect, Input, Machine, News, Order, Refusal, Refused, Seen, Shadowing,
-    Transition,
-};
+use crate::machine::{Drilled, Effect, Input, Machine, News, Seen, Shadowing, Transition};
 use crate::observe::snapshot::ArmCounts;
-use crate::rollout::freeze::thaw;
 use crate::rollout::human::show_duration;
 use crate::rollout::plan::Plan;
 use crate::rollout::stage::{Stage, StageKind, Undecided};
@@ -56,17 +32,17 @@ pub use crate::rollout::state::{End, Ended, Hold, HoldKind, Running, State, Try,
 /// A candidate on its way through a [`Plan`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
-    candidate: Name,
-    plan: Plan,
-    state: State,
+    pub(super) candidate: Name,
+    pub(super) plan: Plan,
+    pub(super) state: State,
     /// A moment, and what a wall clock read then.
-    wall: Option<(Moment, Date)>,
+    pub(super) wall: Option<(Moment, Date)>,
     /// The last rollback drill.
-    drill: Option<Drilled>,
-    tries: Vec<Try>,
+    pub(super) drill: Option<Drilled>,
+    pub(super) tries: Vec<Try>,
     /// Whether people were told that a switch does not obey.
     switch_fails: bool,
-    wake: Option<Moment>,
+    pub(super) wake: Option<Moment>,
 }
 
 impl Rollout {
@@ -205,65 +181,6 @@ impl Rollout {
         effects
     }
 
-    /// Begins, if nothing is to be waited for any more.
-    fn look_to_begin(&mut self, now: Moment) -> Vec<Effect> {
-        let State::Waiting(waiting) = &self.state else { return Vec::new() };
-        if waiting.paused.is_some() {
-            return Vec::new(); // people were told when it was paused
-        }
-        match self.reason_to_wait(now) {
-            Some((kind, why)) => self.holds(now, kind, &why),
-            None => {
-                let why = format!("{} begins: nothing is left to wait for", self.candidate);
-                self.start(now, MACHINE, why)
-            }
-        }
-    }
-
-    fn reason_to_wait(&self, now: Moment) -> Option<(HoldKind, String)> {
-        if let Some(within) = self.needs_drill(now) {
-            let found = match &self.drill {
-                Some(drill) if !drill.passed => format!("the last failed ({})", drill.report),
-                Some(_) => "the last is older".to_owned(),
-                None => "none was made".to_owned(),
-            };
-            let why = format!(
-                "the plan asks for a rollback drill within the last {}, and {found}; make one",
-                show_duration(within)
-            );
-            return Some((HoldKind::Drill, why));
-        }
-        if self.plan.start_by_hand() {
-            return Some((HoldKind::Start, "the plan asks for an order to start".to_owned()));
-        }
-        let Some(date) = self.date(now) else {
-            return self.plan.needs_wall_time().then(unknown_time);
-        };
-        if let Some(first) = self.plan.not_before().filter(|first| date < *first) {
-            return Some((HoldKind::NotBefore, format!("the plan lets it begin on {first}")));
-        }
-        self.frozen(date).map(|why| (HoldKind::Freeze, why))
-    }
-
-    /// How old a drill may be, where the plan asks for one and there is none so young.
-    fn needs_drill(&self, now: Moment) -> Option<Duration> {
-        let within = self.plan.fresh_drill()?;
-        let fresh = |drill: &Drilled| drill.passed && now.since(drill.at) <= within;
-        (!self.drill.as_ref().is_some_and(fresh)).then_some(within)
-    }
-
-    fn start(&mut self, now: Moment, who: &str, why: String) -> Vec<Effect> {
-        let over = self.holds_are_over();
-        match self.enter(0, 1, now, WAITING, who, why, ArmCounts::default()) {
-            Ok(mut effects) => {
-                effects.extend(over);
-                effects
-            }
-            // Checked when the rollout began; if it fails all the same, staying is what is safe.
-            Err(error) => self.holds(now, HoldKind::Stuck, &error.to_string()),
-        }
-    }
-
     /// What follows from the evidence of the present stage and from the time.
     fn look(&mut self, now: Moment) -> Vec<Effect> {
         let State::Running(running) = &self.state else { return Vec::new() };
@@ -378,210 +295,14 @@ impl Rollout {
         }
     }
 
-    fn command(&mut self, now: Moment, command: &Command) -> Vec<Effect> {
-        let answer = match &self.state {
-            State::Waiting(_) => self.command_before(now, command),
-            State::Running(_) => self.command_within(now, command),
-            State::Ended(_) => self.command_after(now, command),
-        };
-        answer.unwrap_or_else(|because| {
-            let place = self.place();
-            let why = format!(
-                "{} ordered {} ({}), which has no effect: {because}",
-                command.who, command.order, command.why
-            );
-            vec![
-                record(now, place.clone(), place, command.who.as_str(), why),
-                Effect::Refused(Refused { at: now, command: command.clone(), because }),
-            ]
-        })
-    }
-
-    fn command_before(&mut self, now: Moment, command: &Command) -> Result<Vec<Effect>, Refusal> {
-        let (who, why) = (command.who.as_str(), format!("{}: {}", command.who, command.why));
-        let State::Waiting(waiting) = &mut self.state else { return Err(Refusal::AlreadyStarted) };
-        match command.order {
-            Order::Kill => Ok(self.end(now, End::Killed, who, why)),
-            Order::Abort => Ok(self.end(now, End::Aborted, who, why)),
-            Order::Pause => {
-                waiting.paused = Some(why.clone());
-                Ok(self.paused(now, who, &why))
-            }
-            Order::Resume => {
-                waiting.paused.take().ok_or(Refusal::NotPaused)?;
-                Ok(self.resumed(now, who, why))
-            }
-            Order::Start => {
-                if let Some(why) = waiting.paused.clone() {
-                    return Err(Refusal::Paused { why });
-                }
-                match self.needs_drill(now) {
-                    Some(within) => Err(Refusal::NoDrill { within }),
-                    None => Ok(self.start(now, who, format!("started by {why}"))),
-                }
-            }
-            Order::PromoteFully
-            | Order::PromoteStage
-            | Order::Approve
-            | Order::Extend { .. }
-            | Order::Retry => Err(Refusal::NotStarted),
-        }
-    }
-
-    fn command_within(&mut self, now: Moment, command: &Command) -> Result<Vec<Effect>, Refusal> {
-        let (who, why) = (command.who.as_str(), format!("{}: {}", command.who, command.why));
-        let State::Running(running) = &mut self.state else { return Err(Refusal::NotStarted) };
-        let stage = &self.plan.stages()[running.stage];
-        match command.order {
-            Order::Kill => Ok(self.end(now, End::Killed, who, why)),
-            Order::Abort => Ok(self.end(now, End::Aborted, who, why)),
-            Order::Pause => {
-                running.paused = Some(why.clone());
-                Ok(self.paused(now, who, &why))
-            }
-            Order::Resume => {
-                running.paused.take().ok_or(Refusal::NotPaused)?;
-                Ok(self.resumed(now, who, why))
-            }
-            Order::PromoteFully | Order::PromoteStage => {
-                if let Some(why) = running.paused.clone() {
-                    return Err(Refusal::Paused { why });
-                }
-                let evidence = running.conclusion(&self.plan).why;
-                let why = format!("override by {why} (the evidence then: {evidence})");
-                match command.order {
-                    Order::PromoteFully => Ok(self.promote(now, who, why)),
-                    _ => {
-                        self.may_enter_next().map_err(|why| Refusal::Unjudgeable { why })?;
-                        Ok(self.advance(now, who, why))
-                    }
-                }
-            }
-            Order::Approve => {
-                let (asked, name) =
-                    (running.told.contains(&HoldKind::Approval), stage.name.to_string());
-                let refuse = |why: &str| {
-                    let (stage, why) = (name.clone(), why.to_owned());
-                    Err(Refusal::NothingToApprove { stage, why })
-                };
-                if !stage.approval {
-                    return refuse("the plan does not ask for one");
-                }
-                if let Some(by) = &running.approved {
-                    return refuse(&format!("it was given by {by}"));
-                }
-                if !asked {
-                    return refuse("it has not passed yet");
-                }
-                running.approved = Some(why.clone());
-                let mut effects = vec![record(
-                    now,
-                    name.clone(),
-                    name.clone(),
-                    who,
-                    format!("approved by {why}"),
-                )];
-                effects.extend(self.hold_is_over(HoldKind::Approval));
-                Ok(effects)
-            }
-            Order::Extend { by } => {
-                if by < Duration::from_secs(1) || by > LONGEST_EXTENSION {
-                    return Err(Refusal::Extension { by });
-                }
-                running.extended = running.extended.saturating_add(by);
-                let name = stage.name.to_string();
-                let why = format!("extended by {} by {why}", show_duration(by));
-                let mut effects = vec![record(now, name.clone(), name, who, why)];
-                for kind in [HoldKind::NoData, HoldKind::Underpowered, HoldKind::Inconclusive] {
-                    effects.extend(self.hold_is_over(kind));
-                }
-                Ok(effects)
-            }
-            Order::Start => Err(Refusal::AlreadyStarted),
-            Order::Retry => Err(Refusal::NothingToRetry),
-        }
-    }
-
-    fn command_after(&mut self, now: Moment, command: &Command) -> Result<Vec<Effect>, Refusal> {
-        let (who, why) = (command.who.as_str(), format!("{}: {}", command.who, command.why));
-        let State::Ended(ended) = &self.state else { return Err(Refusal::NothingToRetry) };
-        let failed = matches!(ended.end, End::RolledBack | End::Refused);
-        match command.order {
-            Order::Kill if failed || ended.end == End::Aborted => {
-                Ok(self.end(now, End::Killed, who, why))
-            }
-            Order::Retry if failed => self.retry(now, who, &why),
-            Order::Kill
-            | Order::Abort
-            | Order::Pause
-            | Order::Resume
-            | Order::PromoteFully
-            | Order::PromoteStage
-            | Order::Start
-            | Order::Approve
-            | Order::Extend { .. }
-            | Order::Retry => {
-                let (end, remedy) = (ended.end.word().to_owned(), ended.end.remedy().to_owned());
-                Err(Refusal::Over { end, remedy })
-            }
-        }
-    }
-
-    /// The failed stage once more, with nothing of its evidence.
-    fn retry(&mut self, now: Moment, who: &str, why: &str) -> Result<Vec<Effect>, Refusal> {
-        let State::Ended(ended) = &self.state else { return Err(Refusal::NothingToRetry) };
-        if self.tries.len() >= MOST_TRIES {
-            let (stage, tries) = (ended.stage.clone(), self.tries.len() + 1);
-            return Err(Refusal::TooManyTries { stage, tries });
-        }
-        let from_everybody = self.plan.stages()[ended.index].kind == StageKind::Full;
-        let index = if from_everybody { ended.index - 1 } else { ended.index };
-        let failed = Try {
-            stage: ended.stage.clone(),
-            attempt: ended.attempt,
-            end: ended.end,
-            at: ended.at,
-            reason: ended.reason.clone(),
-            readings: ended.readings.clone(),
-            retried_by: why.to_owned(),
-        };
-        let (end, control, attempt) = (ended.end, ended.control.clone(), ended.attempt + 1);
-        let why = format!(
-            "tried again (try {attempt}) by {why}; it had failed at {}: {}",
-            failed.stage, failed.reason
-        );
-        let effects = self.enter(index, attempt, now, end.word(), who, why, *control);
-        let mut effects =
-            effects.map_err(|error| Refusal::Unjudgeable { why: error.to_string() })?;
-        let summary = format!("{} is tried again in stage {}", self.candidate, self.place());
-        effects.push(self.resolved(self.end_key(end), summary));
-        self.tries.push(failed);
-        Ok(effects)
-    }
-
-    fn paused(&mut self, now: Moment, who: &str, why: &str) -> Vec<Effect> {
-        let place = self.place();
-        let mut effects =
-            vec![record(now, place.clone(), format!("{place} (paused)"), who, why.to_owned())];
-        effects.extend(self.holds(now, HoldKind::Paused, why));
-        effects
-    }
-
-    fn resumed(&mut self, now: Moment, who: &str, why: String) -> Vec<Effect> {
-        let place = self.place();
-        let mut effects = vec![record(now, format!("{place} (paused)"), place, who, why)];
-        effects.extend(self.hold_is_over(HoldKind::Paused));
-        effects
-    }
-
     /// Evidence of harm: back, and over.
-    fn take_back(&mut self, now: Moment, why: String) -> Vec<Effect> {
+    pub(super) fn take_back(&mut self, now: Moment, why: String) -> Vec<Effect> {
         let serving = self.share() > TrafficShare::NONE;
         let end = if serving { End::RolledBack } else { End::Refused };
         self.end(now, end, MACHINE, why)
     }
 
-    fn may_enter_next(&self) -> Result<(), String> {
+    pub(super) fn may_enter_next(&self) -> Result<(), String> {
         let State::Running(running) = &self.state else { return Ok(()) };
         match self.plan.stages().get(running.stage + 1) {
             Some(next) => Trial::new(&self.plan, next, running.known_control())
@@ -592,7 +313,7 @@ impl Rollout {
     }
 
     /// To the next stage, or to the end of the plan.
-    fn advance(&mut self, now: Moment, who: &str, why: String) -> Vec<Effect> {
+    pub(super) fn advance(&mut self, now: Moment, who: &str, why: String) -> Vec<Effect> {
         let State::Running(running) = &self.state else { return Vec::new() };
         let (at, next) = (running.stage, running.stage + 1);
         if next >= self.plan.stages().len() {
@@ -617,7 +338,7 @@ impl Rollout {
 
     /// Into a stage: written down first, then done.
     #[expect(clippy::too_many_arguments, reason = "each says one thing of a transition")]
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         index: usize,
         attempt: usize,
@@ -656,7 +377,7 @@ impl Rollout {
         Ok(effects)
     }
 
-    fn promote(&mut self, now: Moment, who: &str, why: String) -> Vec<Effect> {
+    pub(super) fn promote(&mut self, now: Moment, who: &str, why: String) -> Vec<Effect> {
         let mut effects = self.end(now, End::Promoted, who, why);
         // A promotion is written down before it is done; the machine's ends put safety first.
         effects.retain(|effect| !matches!(effect, Effect::Shift(_)));
@@ -665,7 +386,7 @@ impl Rollout {
         effects
     }
 
-    fn end(&mut self, now: Moment, end: End, who: &str, why: String) -> Vec<Effect> {
+    pub(super) fn end(&mut self, now: Moment, end: End, who: &str, why: String) -> Vec<Effect> {
         let stage = self.place();
         let over = self.holds_are_over();
         let summary = format!("{} {} in stage {stage}: {why}", self.candidate, end.phrase());
@@ -692,7 +413,7 @@ impl Rollout {
     }
 
     /// Stays where it is, and tells people once.
-    fn holds(&mut self, now: Moment, kind: HoldKind, why: &str) -> Vec<Effect> {
+    pub(super) fn holds(&mut self, now: Moment, kind: HoldKind, why: &str) -> Vec<Effect> {
         let place = self.place();
         let (hold, told, since) = match &mut self.state {
             State::Waiting(waiting) => (&mut waiting.hold, &mut waiting.told, waiting.since),
@@ -712,7 +433,7 @@ impl Rollout {
     }
 
     /// What people were told of is over, all of it, since the stage is left.
-    fn holds_are_over(&mut self) -> Vec<Effect> {
+    pub(super) fn holds_are_over(&mut self) -> Vec<Effect> {
         let told = match &mut self.state {
             State::Waiting(waiting) => std::mem::take(&mut waiting.told),
             State::Running(running) => std::mem::take(&mut running.told),
@@ -724,7 +445,7 @@ impl Rollout {
         told.into_iter().map(over).collect()
     }
 
-    fn hold_is_over(&mut self, kind: HoldKind) -> Option<Effect> {
+    pub(super) fn hold_is_over(&mut self, kind: HoldKind) -> Option<Effect> {
         let place = self.place();
         let (hold, told) = match &mut self.state {
             State::Waiting(waiting) => (&mut waiting.hold, &mut waiting.told),
@@ -763,84 +484,21 @@ impl Rollout {
     }
 
     #[expect(clippy::unused_self, reason = "an alert is the rollout's")]
-    fn resolved(&self, key: String, summary: String) -> Effect {
+    pub(super) fn resolved(&self, key: String, summary: String) -> Effect {
         Effect::Alert(News { key, severity: Severity::Info, summary, resolved: true })
     }
 
-    fn end_key(&self, end: End) -> String {
+    pub(super) fn end_key(&self, end: End) -> String {
         format!("{}/{}", self.candidate, end.word())
     }
 
     /// The stage's name, or the word for where it stands outside of a stage.
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         match &self.state {
             State::Waiting(_) => WAITING.to_owned(),
             State::Running(running) => self.plan.stages()[running.stage].name.to_string(),
             State::Ended(ended) => ended.stage.clone(),
         }
-    }
-
-    fn date(&self, now: Moment) -> Option<Date> {
-        self.wall.map(|(at, date)| date.after(now.since(at)))
-    }
-
-    fn moment(&self, date: Date) -> Option<Moment> {
-        self.wall.map(|(at, known)| at.after(date.since(known)))
-    }
-
-    fn frozen(&self, date: Date) -> Option<String> {
-        match thaw(self.plan.freezes(), date) {
-            Some(end) if end == date => None,
-            Some(end) => Some(format!("the plan freezes rollouts until {end}")),
-            None => Some("the plan freezes rollouts for ever; change it".to_owned()),
-        }
-    }
-
-    fn is_late(&self, now: Moment) -> Option<String> {
-        let (deadline, date) = (self.plan.deadline()?, self.date(now)?);
-        (date >= deadline).then(|| format!("the deadline, {deadline}, has passed"))
-    }
-
-    /// When time alone may change something next.
-    fn next_wake(&self, now: Moment) -> Option<Moment> {
-        let mut moments = Vec::new();
-        match &self.state {
-            State::Waiting(waiting) => {
-                let dated =
-                    waiting.hold.as_ref().is_none_or(|hold| hold.kind == HoldKind::NotBefore);
-                let first = self.plan.not_before().filter(|_| dated);
-                moments.extend(first.and_then(|first| self.moment(first)));
-            }
-            State::Running(running) => {
-                let stage = &self.plan.stages()[running.stage];
-                let ends = [
-                    stage.warm_up,
-                    stage.warm_up.saturating_add(stage.at_least),
-                    running.longest(stage),
-                ];
-                for end in ends {
-                    let left = end.saturating_sub(running.observed);
-                    moments.extend((left > Duration::ZERO).then(|| running.last.after(left)));
-                }
-                moments.extend(self.plan.deadline().and_then(|date| self.moment(date)));
-            }
-            State::Ended(_) => return None,
-        }
-        if self.hold().is_some_and(|hold| hold.kind == HoldKind::Freeze) {
-            let end = self.date(now).and_then(|date| thaw(self.plan.freezes(), date));
-            moments.extend(end.and_then(|end| self.moment(end)));
-        }
-        moments.into_iter().filter(|moment| *moment > now).min()
-    }
-
-    /// The wake-up, where it is another than was asked for last.
-    fn new_wake(&mut self, now: Moment) -> Option<Effect> {
-        let next = self.next_wake(now);
-        if next == self.wake {
-            return None;
-        }
-        self.wake = next;
-        next.map(Effect::WakeAt)
     }
 }
 
@@ -875,7 +533,7 @@ impl Running {
     }
 
     /// What follows from the evidence; during the warm-up, from the little that counts then.
-    fn conclusion(&self, plan: &Plan) -> Conclusion {
+    pub(super) fn conclusion(&self, plan: &Plan) -> Conclusion {
         let stage = &plan.stages()[self.stage];
         if !self.is_warming(stage) {
             return self.trial.conclusion();
@@ -915,7 +573,7 @@ impl Trial {
     }
 }
 
-fn record(at: Moment, from: String, to: String, who: &str, why: String) -> Effect {
+pub(super) fn record(at: Moment, from: String, to: String, who: &str, why: String) -> Effect {
     Effect::Record(Transition { at, from, to, who: who.to_owned(), why })
 }
 
@@ -923,16 +581,13 @@ fn hold_key(place: &str, kind: HoldKind) -> String {
     format!("holds/{place}/{}", kind.word())
 }
 
-fn unknown_time() -> (HoldKind, String) {
+pub(super) fn unknown_time() -> (HoldKind, String) {
     let why = "the plan has dates in it, and nobody said what a wall clock reads".to_owned();
     (HoldKind::WallTime, why)
 }
 
-/// How many failed tries of a rollout can be repeated.
-pub const MOST_TRIES: usize = 16;
 /// The machine itself, as the one who decided.
-const MACHINE: &str = "pilotage";
+pub(super) const MACHINE: &str = "pilotage";
 /// Where a rollout is that has not begun.
-const WAITING: &str = "waiting";
+pub(super) const WAITING: &str = "waiting";
 const SWITCH: &str = "switch";
-const LONGEST_EXTENSION: Duration = Duration::from_secs(365 * 86_400);

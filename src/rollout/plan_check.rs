@@ -8,6 +8,7 @@ use crate::rollout::plan_error::PlanError;
 use crate::rollout::stage::{Stage, StageKind, Undecided};
 use crate::rollout::trial::{Trial, TrialError};
 use crate::share::TrafficShare;
+use crate::strategy::ab_test::stage::Compared;
 
 /// The first rule that `plan` breaks, if it breaks one.
 pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
@@ -139,6 +140,16 @@ fn rules(plan: &Plan, stage: &Stage) -> Result<(), PlanError> {
     if let Some(rule) = stage.quality {
         probability(&format!("stage {name}: quality.margin"), rule.margin)?;
         probability(&format!("stage {name}: quality.alpha"), rule.alpha)?;
+    }
+    if let Some(rule) = &stage.comparison {
+        let shares = rule.of.iter().any(|of| *of != Compared::Scores);
+        let most = if shares { 1.0 } else { 1e12 };
+        let fits = rule.margin > 0.0 && rule.margin < most;
+        if !fits {
+            let margin = rule.margin;
+            let problem = format!("margin is {margin}; give more than 0 and less than {most:e}");
+            return Err(PlanError::Comparison { stage: name, problem });
+        }
     }
     if let Some(alpha) = stage.comparison.as_ref().and_then(|rule| rule.alpha) {
         let most = plan.alpha_of_a_stage();

@@ -63,6 +63,8 @@ pub(super) enum Op {
     MissingSome,
     StartsWith,
     EndsWith,
+    Lower,
+    Upper,
     SemVer,
 }
 
@@ -104,6 +106,8 @@ impl Op {
             "missing_some" => Self::MissingSome,
             "starts_with" => Self::StartsWith,
             "ends_with" => Self::EndsWith,
+            "lower" => Self::Lower,
+            "upper" => Self::Upper,
             "sem_ver" => Self::SemVer,
             _ => return None,
         })

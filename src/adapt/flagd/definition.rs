@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::coerce::text;
 use super::compile::{Compiler, Rule, shown};
 use super::error::FlagdError;
 use super::evaluate::Run;
@@ -340,18 +341,18 @@ impl Flag {
         };
         let variant = match &*chosen {
             Value::Null => return Ok((self.default.as_deref(), FlagdReason::Default)),
-            Value::String(variant) => variant.as_str(),
-            Value::Bool(true) => "true",
-            Value::Bool(false) => "false",
-            _ => {
-                let problem = "its targeting gave neither text nor truth".to_owned();
+            Value::Array(_) | Value::Object(_) => {
+                let problem = "its targeting gave a list or an object, not a variant".to_owned();
                 return Err((FlagdCode::General, problem));
             }
+            // A truth or a number names the variant that is called so.
+            scalar => text(scalar),
         };
-        match self.variants.get_key_value(variant) {
+        match self.variants.get_key_value(&*variant) {
             Some((variant, _)) => Ok((Some(variant), FlagdReason::TargetingMatch)),
             None => {
-                let problem = format!("its targeting gave {}, which is no variant", shown(variant));
+                let variant = shown(&variant);
+                let problem = format!("its targeting gave {variant}, which is no variant");
                 Err((FlagdCode::General, problem))
             }
         }

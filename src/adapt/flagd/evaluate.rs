@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::coerce::{
-    self, from_number, loosely_equal, number, order, strictly_equal, text, truthy,
+    self, from_number, leading_number, loosely_equal, number, order, strictly_equal, string, text,
+    truthy,
 };
 use super::compile::{Op, Path, Rule};
 use super::fractional::Fractional;
@@ -44,7 +45,7 @@ impl<'a> Run<'a> {
     pub(super) const STEPS: u32 = 100_000;
 
     pub(super) fn run(&mut self, rule: &'a Rule) -> Answer<'a> {
-        self.eval(rule, Scope::Request)
+        self.eval(rule, Scope::Request).map(coerce::plain)
     }
 
     fn spend(&mut self, steps: usize) -> Result<(), TooCostly> {
@@ -185,14 +186,19 @@ impl<'a> Run<'a> {
             Op::StrictNotEqual => (!strictly_equal(first, second)).into(),
             Op::Not => (!truthy(first)).into(),
             Op::Truth => truthy(first).into(),
-            Op::Greater => rising(&values, |order| order.is_gt()),
-            Op::GreaterEqual => rising(&values, |order| order.is_ge()),
-            Op::Less => rising(&values, |order| order.is_lt()),
-            Op::LessEqual => rising(&values, |order| order.is_le()),
+            Op::Greater => rising(values.iter().take(2), |order| order.is_gt()),
+            Op::GreaterEqual => rising(values.iter().take(2), |order| order.is_ge()),
+            // With a third value, "between".
+            Op::Less => rising(values.iter().take(3), |order| order.is_lt()),
+            Op::LessEqual => rising(values.iter().take(3), |order| order.is_le()),
             Op::Max => extreme(numbers(), f64::max),
             Op::Min => extreme(numbers(), f64::min),
-            Op::Add => from_number(numbers().sum()),
-            Op::Multiply => from_number(numbers().product()),
+            Op::Add => from_number(values.iter().map(|value| leading_number(value)).sum()),
+            // A single one is what it is, even if it is no number.
+            Op::Multiply if values.len() < 2 => {
+                return Ok(values.into_iter().next().unwrap_or(null));
+            }
+            Op::Multiply => from_number(values.iter().map(|value| leading_number(value)).product()),
             Op::Subtract if values.len() < 2 => from_number(-number(first)),
             Op::Subtract => from_number(number(first) - number(second)),
             Op::Divide => from_number(number(first) / number(second)),
@@ -214,7 +220,10 @@ impl<'a> Run<'a> {
                     (_, Value::Array(list)) => {
                         list.iter().any(|item| strictly_equal(first, item)).into()
                     }
-                    (part, Value::String(whole)) => whole.contains(&*text(part)).into(),
+                    // Nothing is in an empty text, and what is missing is in no text.
+                    (part, Value::String(whole)) => {
+                        (!whole.is_empty() && whole.contains(&*string(part))).into()
+                    }
                     _ => false.into(),
                 }
             }
@@ -224,7 +233,7 @@ impl<'a> Run<'a> {
             }
             Op::Substr => {
                 self.spend(size(first))?;
-                substr(&text(first), second, values.get(2).map(|value| &**value))
+                substr(&string(first), second, values.get(2).map(|value| &**value))
             }
             Op::Log => return Ok(values.into_iter().next().unwrap_or(null)),
             Op::Missing => {
@@ -249,6 +258,11 @@ impl<'a> Run<'a> {
                     (Value::String(whole), Value::String(part)) => whole.ends_with(&**part).into(),
                     _ => Value::Null,
                 },
+                _ => Value::Null,
+            },
+            Op::Lower | Op::Upper => match (&values[..], op) {
+                ([only], Op::Lower) => only.as_str().map(str::to_ascii_lowercase).into(),
+                ([only], _) => only.as_str().map(str::to_ascii_uppercase).into(),
                 _ => Value::Null,
             },
             Op::SemVer => match &values[..] {
@@ -299,6 +313,11 @@ impl<'a> Run<'a> {
             };
             let holds = truthy(&value);
             passed += usize::from(holds);
+            match (op, holds) {
+                (Op::All, false) => return Ok(Cow::Owned(false.into())),
+                (Op::Some | Op::None, true) => return Ok(Cow::Owned((op == Op::Some).into())),
+                _ => {}
+            }
             match op {
                 Op::Map => kept.push(value),
                 Op::Filter if holds => {
@@ -320,9 +339,12 @@ impl<'a> Run<'a> {
     where
         'a: 'r,
     {
-        let [list, step, start] = rules else { return Ok(Cow::Owned(Value::Null)) };
+        let [list, step, start @ ..] = rules else { return Ok(Cow::Owned(Value::Null)) };
         let list = self.eval(list, scope)?;
-        let mut accumulator = self.owned(start, scope)?;
+        let mut accumulator = match start.first() {
+            Some(start) => self.owned(start, scope)?,
+            None => Value::Null,
+        };
         for current in list.as_array().map_or(&[][..], Vec::as_slice) {
             let next = self.eval_item(step, Scope::Fold { current, accumulator: &accumulator })?;
             self.spend(size(&next))?;
@@ -366,7 +388,7 @@ impl<'a> Run<'a> {
     {
         let key = match key {
             Some(key) => {
-                let key = self.eval(key, scope)?;
+                let key = coerce::plain(self.eval(key, scope)?);
                 self.spend(size(&key))?;
                 self.version.key(&key)
             }
@@ -380,9 +402,12 @@ impl<'a> Run<'a> {
         for (_, weight) in buckets {
             let weight = self.eval(weight, scope)?;
             let weight = match weight.as_f64() {
+                None if weight.is_null() => 1,
                 Some(weight) if weight <= 0.0 => 0,
-                Some(weight) if weight <= f64::from(i32::MAX) => weight as u32,
-                // Too much, or no number: not to be guessed.
+                Some(weight) if weight.fract() == 0.0 && weight <= f64::from(i32::MAX) => {
+                    weight as u32
+                }
+                // Too much, a fraction or no number: not to be guessed.
                 _ => return Ok(Cow::Owned(Value::Null)),
             };
             weights.push(weight);
@@ -414,18 +439,28 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     }
 }
 
-/// Whether each value stands in this order to the next: two of them, or three for "between".
-fn rising(values: &[Cow<'_, Value>], holds: impl Fn(std::cmp::Ordering) -> bool) -> Value {
-    let all = values.len() >= 2
-        && values.windows(2).all(|pair| order(&pair[0], &pair[1]).is_some_and(&holds));
-    all.into()
+/// Whether each of at least two values stands in this order to the next.
+fn rising<'v, 'a: 'v>(
+    mut values: impl ExactSizeIterator<Item = &'v Cow<'a, Value>>,
+    holds: impl Fn(std::cmp::Ordering) -> bool,
+) -> Value {
+    if values.len() < 2 {
+        return false.into();
+    }
+    let Some(mut before) = values.next() else { return false.into() };
+    values
+        .all(|value| {
+            let pair = (std::mem::replace(&mut before, value), value);
+            order(pair.0, pair.1).is_some_and(&holds)
+        })
+        .into()
 }
 
 fn extreme(numbers: impl Iterator<Item = f64>, better: impl Fn(f64, f64) -> f64) -> Value {
     // `f64::max` would pass over what is no number.
     let best =
         numbers.reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { better(a, b) });
-    best.map_or(Value::Null, from_number)
+    best.map_or(Value::Null, from_number) // of nothing at all
 }
 
 fn substr(text: &str, from: &Value, length: Option<&Value>) -> Value {
@@ -555,6 +590,48 @@ mod tests {
         ] {
             assert_eq!(result(&rule, &context).unwrap(), expected, "{rule}");
         }
+    }
+
+    /// Inside a list or object, which no flag can answer with, numbers keep their disguise.
+    fn undisguise(value: &mut Value) {
+        *value = coerce::plain(Cow::Borrowed(&*value)).into_owned();
+        match value {
+            Value::Array(list) => list.iter_mut().for_each(undisguise),
+            Value::Object(entries) => entries.values_mut().for_each(undisguise),
+            _ => {}
+        }
+    }
+
+    /// `PILOTAGE_JSON_LOGIC_CASES=<file>` names another table of the same form.
+    #[test]
+    fn rules_come_out_as_in_the_reference_implementation() {
+        let own = include_str!("../../../tests/golden/json_logic.jsonl").to_owned();
+        let table = match std::env::var("PILOTAGE_JSON_LOGIC_CASES") {
+            Ok(path) => std::fs::read_to_string(path).unwrap(),
+            Err(_) => own,
+        };
+        let same = |left: &Value, right: &Value| {
+            // A whole number is one, however it is written.
+            left == right
+                || left.to_string().replace(".0", "") == right.to_string().replace(".0", "")
+        };
+        let (mut all, mut wrong) = (0, Vec::new());
+        for row in table.lines().filter(|row| !row.starts_with('#')) {
+            let [rule, context, expected]: [Value; 3] = serde_json::from_str(row).unwrap();
+            let mut got = result(&rule, &context).unwrap();
+            undisguise(&mut got);
+            all += 1;
+            if !same(&got, &expected) {
+                wrong.push(format!("{rule} of {context}: {got}, not {expected}"));
+            }
+        }
+        assert!(all >= 400, "{all}");
+        assert!(
+            wrong.is_empty(),
+            "{} of {all} differ\n{}",
+            wrong.len(),
+            wrong[..wrong.len().min(20)].join("\n")
+        );
     }
 
     #[test]

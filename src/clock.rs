@@ -70,6 +70,46 @@ impl Moment {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Moment;
+
+    /// A reading to measure from, in whatever form this clock reads cheapest: the request path
+    /// takes one as a call begins. A clock whose [`Clock::now`] is a plain read keeps the default.
+    #[inline]
+    fn mark(&self) -> Mark {
+        Mark(Reading::Moment(self.now()))
+    }
+
+    /// The moment of a mark of this clock. For a mark of another kind of clock: the origin.
+    #[inline]
+    fn moment_of(&self, mark: Mark) -> Moment {
+        match mark.0 {
+            Reading::Moment(moment) => moment,
+            Reading::Instant(_) => Moment::ZERO,
+        }
+    }
+
+    /// Nanoseconds from a mark of this clock to now, zero when the clock has stepped back behind
+    /// it or the mark is of another kind of clock.
+    #[inline]
+    fn nanos_since(&self, mark: Mark) -> u64 {
+        match mark.0 {
+            Reading::Moment(moment) => self.now().0.saturating_sub(moment.0),
+            Reading::Instant(_) => 0,
+        }
+    }
+}
+
+/// A reading of a clock as the clock took it; see [`Clock::mark`].
+///
+/// The standard library's clock counts seconds and nanoseconds apart. Bringing each of two readings
+/// to one number takes longer than their difference does, and the second waits for the first, so
+/// a call keeps the reading and computes the difference alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark(Reading);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    Moment(Moment),
+    Instant(Instant),
 }
 
 /// Something that tells the date, for plans with dates in them. It decides nothing by itself: a
@@ -137,14 +177,38 @@ impl Clock for StdClock {
     #[inline]
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn now(&self) -> Moment {
-        let elapsed = Instant::now().saturating_duration_since(self.origin);
-        Moment(
-            elapsed
-                .as_secs()
-                .wrapping_mul(1_000_000_000)
-                .wrapping_add(elapsed.subsec_nanos().into()),
-        )
+        Moment(nanos_between(self.origin, Instant::now()))
     }
+
+    #[inline]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn mark(&self) -> Mark {
+        Mark(Reading::Instant(Instant::now()))
+    }
+
+    #[inline]
+    fn moment_of(&self, mark: Mark) -> Moment {
+        match mark.0 {
+            Reading::Instant(instant) => Moment(nanos_between(self.origin, instant)),
+            Reading::Moment(_) => Moment::ZERO,
+        }
+    }
+
+    #[inline]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn nanos_since(&self, mark: Mark) -> u64 {
+        match mark.0 {
+            Reading::Instant(instant) => nanos_between(instant, Instant::now()),
+            Reading::Moment(_) => 0,
+        }
+    }
+}
+
+/// Wraps after 584 years.
+#[inline]
+fn nanos_between(earlier: Instant, later: Instant) -> u64 {
+    let between = later.saturating_duration_since(earlier);
+    between.as_secs().wrapping_mul(1_000_000_000).wrapping_add(between.subsec_nanos().into())
 }
 
 /// A clock that moves only when told to, for tests and rehearsals. Clones share the time.
@@ -193,6 +257,21 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Moment {
         (**self).now()
     }
+
+    #[inline]
+    fn mark(&self) -> Mark {
+        (**self).mark()
+    }
+
+    #[inline]
+    fn moment_of(&self, mark: Mark) -> Moment {
+        (**self).moment_of(mark)
+    }
+
+    #[inline]
+    fn nanos_since(&self, mark: Mark) -> u64 {
+        (**self).nanos_since(mark)
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +290,24 @@ mod tests {
     fn the_end_of_time_saturates() {
         assert_eq!(Moment::from_secs(5).after(Duration::MAX).as_nanos(), u64::MAX);
         assert_eq!(Moment::from_secs(u64::MAX).as_nanos(), u64::MAX);
+    }
+
+    #[test]
+    fn a_mark_measures_what_two_moments_do() {
+        let clock = ManualClock::new();
+        clock.set(Moment::from_nanos(70));
+        let mark = clock.mark();
+        clock.set(Moment::from_nanos(170));
+        assert_eq!((clock.nanos_since(mark), clock.moment_of(mark)), (100, Moment(70)));
+        clock.set(Moment::ZERO);
+        assert_eq!(clock.nanos_since(mark), 0, "a clock that steps back");
+
+        let shared = Arc::new(StdClock::new());
+        let (before, mark, after) = (shared.now(), shared.mark(), shared.now());
+        assert!((before..=after).contains(&shared.moment_of(mark)));
+        assert!(shared.nanos_since(mark) >= after.since(shared.moment_of(mark)).as_nanos() as u64);
+        assert_eq!(clock.nanos_since(mark), 0, "a mark of another clock");
+        assert_eq!(shared.nanos_since(clock.mark()), 0, "a mark of another clock");
     }
 
     #[test]

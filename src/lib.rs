@@ -34,7 +34,7 @@
 //! [`MetricsSink`](observe::sink::MetricsSink), [`TrafficSwitch`](route::switch::TrafficSwitch) and
 //! [`Alerter`](alert::Alerter). Each has a default, and says on every method who calls it, from
 //! which thread, whether it may block and what happens if it fails.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;

@@ -15,6 +15,9 @@ const TOP_BITS: u32 = 42;
 /// How many buckets a histogram has.
 pub const BUCKETS: usize = ((TOP_BITS - BITS + 1) as usize) << BITS;
 
+/// 64 buckets are an octave, but for the first two, which together are the values below 128.
+const OCTAVES: usize = BUCKETS >> BITS;
+
 /// The most by which a reported value can differ from a recorded one, relative to it.
 pub const RELATIVE_ERROR: f64 = 1.0 / (2.0 * STEPS as f64);
 
@@ -47,19 +50,27 @@ pub const fn bucket_middle(bucket: usize) -> u64 {
 
 /// Counts of latencies by size, exact under addition and subtraction.
 ///
-/// Memory: [`BUCKETS`] counters of 8 bytes (19 KB), allocated with the first value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Memory: [`BUCKETS`] counters of 8 bytes (19 KB), allocated with the first value, and one for
+/// each octave, so that a quantile is found by looking at one octave closely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Sparse", into = "Sparse")]
 pub struct Histogram {
     counts: Vec<u64>,
+    octaves: [u64; OCTAVES],
     total: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Histogram {
     /// A histogram without values.
     #[must_use]
     pub const fn new() -> Self {
-        Self { counts: Vec::new(), total: 0 }
+        Self { counts: Vec::new(), octaves: [0; OCTAVES], total: 0 }
     }
 
     /// Counts a latency of `nanos`. 73 minutes and more fall into the last bucket.
@@ -75,8 +86,11 @@ impl Histogram {
         if self.counts.is_empty() {
             self.counts = vec![0; BUCKETS];
         }
-        let slot = &mut self.counts[bucket.min(BUCKETS - 1)];
+        let bucket = bucket.min(BUCKETS - 1);
+        let slot = &mut self.counts[bucket];
         *slot = slot.saturating_add(count);
+        let octave = &mut self.octaves[bucket >> BITS];
+        *octave = octave.saturating_add(count);
         self.total = self.total.saturating_add(count);
     }
 
@@ -90,6 +104,9 @@ impl Histogram {
             return;
         }
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        for (mine, theirs) in self.octaves.iter_mut().zip(&other.octaves) {
             *mine = mine.saturating_add(*theirs);
         }
         self.total = self.total.saturating_add(other.total);
@@ -108,13 +125,18 @@ impl Histogram {
             .zip(&earlier.counts)
             .map(|(now, then)| now.saturating_sub(*then))
             .collect();
-        let total = counts.iter().sum();
-        if total == 0 { Self::new() } else { Self { counts, total } }
+        let mut octaves = [0; OCTAVES];
+        for (octave, counts) in octaves.iter_mut().zip(counts.chunks(1 << BITS)) {
+            *octave = counts.iter().sum();
+        }
+        let total = octaves.iter().sum();
+        if total == 0 { Self::new() } else { Self { counts, octaves, total } }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.counts.fill(0);
+        self.octaves.fill(0);
         self.total = 0;
     }
 
@@ -149,14 +171,7 @@ impl Histogram {
         if rank == 0 || rank > self.total {
             return None;
         }
-        let mut seen = 0_u64;
-        for (bucket, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return Some(bucket_middle(bucket));
-            }
-        }
-        None
+        Some(ranked(self, &Self::new(), [rank])[0])
     }
 
     /// Three quantiles of this histogram and `other` together, in one pass; each as
@@ -169,17 +184,7 @@ impl Histogram {
             return None;
         }
         let ranks = q.map(|q| (q * (total - 1) as f64).floor() as u64 + 1);
-        let (mut found, mut next, mut seen) = ([0; 3], 0, 0_u64);
-        let theirs = other.counts.iter().chain(std::iter::repeat(&0));
-        let mine = self.counts.iter().chain(std::iter::repeat(&0));
-        for (bucket, (mine, theirs)) in mine.zip(theirs).take(BUCKETS).enumerate() {
-            seen = seen.saturating_add(*mine).saturating_add(*theirs);
-            while next < 3 && seen >= ranks[next] {
-                found[next] = bucket_middle(bucket);
-                next += 1;
-            }
-        }
-        Some(found)
+        Some(ranked(self, other, ranks))
     }
 
     /// The `q` quantile in nanoseconds, within [`RELATIVE_ERROR`] of the value of rank
@@ -207,6 +212,31 @@ impl Histogram {
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.counts.capacity() * size_of::<u64>()
     }
+}
+
+/// The values of these ranks, rising and counted from 1, in two histograms together: the middles
+/// of their buckets. A rank beyond the last value gives 0.
+fn ranked<const N: usize>(one: &Histogram, two: &Histogram, ranks: [u64; N]) -> [u64; N] {
+    let (mut found, mut next, mut below) = ([0; N], 0, 0_u64);
+    for octave in 0..OCTAVES {
+        let within = one.octaves[octave].saturating_add(two.octaves[octave]);
+        let up_to = below.saturating_add(within);
+        if next < N && up_to >= ranks[next] {
+            let buckets = octave << BITS..(octave + 1) << BITS;
+            let of = |histogram: &Histogram, bucket| histogram.counts.get(bucket).copied();
+            let mut seen = below;
+            for bucket in buckets {
+                let (one, two) = (of(one, bucket), of(two, bucket));
+                seen = seen.saturating_add(one.unwrap_or(0)).saturating_add(two.unwrap_or(0));
+                while next < N && seen >= ranks[next] {
+                    found[next] = bucket_middle(bucket);
+                    next += 1;
+                }
+            }
+        }
+        below = up_to;
+    }
+    found
 }
 
 /// As stored: pairs of bucket and count, so that an empty stretch costs nothing.

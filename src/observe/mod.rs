@@ -8,6 +8,8 @@ pub mod clusters;
 pub mod explorer;
 pub mod fold;
 pub mod histogram;
+#[expect(unsafe_code, reason = "one locked instruction a call instead of two")]
+pub(crate) mod lender;
 pub mod overflow;
 pub mod record;
 pub mod recorder;

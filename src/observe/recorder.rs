@@ -18,7 +18,7 @@ use crate::observe::record::{CallKey, Draw, Observation, Words};
 use crate::observe::ring::{Reader, Ring};
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::sync::{AtomicU64, Ordering};
-use crate::observe::thread_place::{SHARED, thread_place};
+use crate::observe::thread_place::{Place, SHARED};
 use crate::observe::window::{Quantiles, Window};
 
 /// The most arms that are told apart.
@@ -131,25 +131,25 @@ impl Recorder {
 
     /// Counts a call that begins.
     pub fn start(&self, arm: Arm, epoch: Epoch, draw: Draw) -> u32 {
-        self.begin(thread_place(), CallKey::new(arm, epoch, Segment::NONE, None, draw))
+        self.begin(Place::here(), CallKey::new(arm, epoch, Segment::NONE, None, draw))
     }
 
     /// Records a call that ended. Exactly one for each [`Recorder::start`], with the same arm,
     /// epoch and draw.
     pub fn record(&self, seen: &Observation) {
-        self.end(thread_place(), Words::pack(seen));
+        self.end(Place::here(), Words::pack(seen));
     }
 
     /// Counts a call that begins on the thread of this place, and returns a number no other call
     /// of its arm and epoch has had in the last 16 million. The arm's number is below 16; one that
     /// does not exist is counted nowhere.
     #[inline]
-    pub(crate) fn begin(&self, place: usize, key: CallKey) -> u32 {
-        match self.own.get(place) {
+    pub(crate) fn begin(&self, place: Place, key: CallKey) -> u32 {
+        match self.own.get(place.number()) {
             Some(shard) if key.draw() == Draw::Random => shard.begin_alone(place, key),
             Some(shard) => {
                 let counter = &shard.chosen[key.arm().index() & (shard.chosen.len() - 1)];
-                nonce(place, add_alone(counter))
+                nonce(place.number(), add_alone(counter))
             }
             None => self.begin_shared(place, key),
         }
@@ -157,8 +157,8 @@ impl Recorder {
 
     /// As [`Recorder::begin`] for a call whose arm the draw decided.
     #[inline]
-    pub(crate) fn begin_drawn(&self, place: usize, key: CallKey) -> u32 {
-        match self.own.get(place) {
+    pub(crate) fn begin_drawn(&self, place: Place, key: CallKey) -> u32 {
+        match self.own.get(place.number()) {
             Some(shard) => shard.begin_alone(place, key),
             None => self.begin_shared(place, key),
         }
@@ -166,7 +166,7 @@ impl Recorder {
 
     #[cold]
     #[inline(never)]
-    fn begin_shared(&self, place: usize, key: CallKey) -> u32 {
+    fn begin_shared(&self, place: Place, key: CallKey) -> u32 {
         let at = self.spread(place);
         let shard = &self.shared[at];
         let counter = match key.draw() {
@@ -179,8 +179,8 @@ impl Recorder {
     /// Records a call that ended on the thread of this place, which need not be the one it began
     /// on.
     #[inline]
-    pub(crate) fn end(&self, place: usize, words: Words) {
-        let written = match self.own.get(place) {
+    pub(crate) fn end(&self, place: Place, words: Words) {
+        let written = match self.own.get(place.number()) {
             Some(shard) => shard.ring.push_alone(words),
             None => self.shared[self.spread(place)].ring.push(words),
         };
@@ -192,14 +192,17 @@ impl Recorder {
     /// Records a packed call; see [`Recorder::record`].
     #[inline]
     pub fn write(&self, words: Words) {
-        self.end(thread_place(), words);
+        self.end(Place::here(), words);
     }
 
     /// The shared shard of a thread that has none to itself.
     #[cold]
-    fn spread(&self, place: usize) -> usize {
+    fn spread(&self, place: Place) -> usize {
         // Threads with a number are spread by it, those without by where their stack lies.
-        let here = if place == SHARED { std::ptr::from_ref(&place).addr() >> 16 } else { place };
+        let here = match place.number() {
+            SHARED => std::ptr::from_ref(&place).addr() >> 16,
+            number => number,
+        };
         here & (self.shared.len() - 1)
     }
 
@@ -322,8 +325,8 @@ impl Recorder {
 
 impl Shard {
     #[inline]
-    fn begin_alone(&self, place: usize, key: CallKey) -> u32 {
-        nonce(place, add_alone(&self.started[key.class()]))
+    fn begin_alone(&self, place: Place, key: CallKey) -> u32 {
+        nonce(place.number(), add_alone(&self.started[key.class()]))
     }
 }
 

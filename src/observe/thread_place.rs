@@ -6,6 +6,7 @@
 //! its own needs no locked instruction, which would cost more than the rest of a record.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers given out at once; threads beyond share.
@@ -38,11 +39,44 @@ impl Drop for Lease {
     }
 }
 
-/// This thread's number: below 1,024 and its own while it lives, or [`SHARED`].
-#[inline]
-pub(crate) fn thread_place() -> usize {
-    let place = PLACE.get();
-    if place == UNKNOWN { first_use() } else { place }
+/// The place of the thread that holds it, which it cannot leave: so what was made from a number
+/// is only done on the thread that has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    number: usize,
+    stays_here: PhantomData<*const ()>,
+}
+
+impl Place {
+    /// This thread's.
+    #[inline]
+    pub(crate) fn here() -> Self {
+        let number = PLACE.get();
+        Self::numbered(if number == UNKNOWN { first_use() } else { number })
+    }
+
+    /// Below 1,024 and the thread's own while it lives, or a larger one that many have.
+    #[inline]
+    pub(crate) const fn number(self) -> usize {
+        self.number
+    }
+
+    #[inline]
+    const fn numbered(number: usize) -> Self {
+        Self { number, stays_here: PhantomData }
+    }
+
+    /// The place of a thread that has none to itself.
+    #[cfg(all(test, loom))]
+    pub(crate) const fn shared() -> Self {
+        Self::numbered(SHARED)
+    }
+
+    /// A place that a model of interleavings gives out by itself, once each.
+    #[cfg(all(test, loom))]
+    pub(crate) const fn of_test(number: usize) -> Self {
+        Self::numbered(number)
+    }
 }
 
 #[cold]
@@ -82,7 +116,7 @@ mod tests {
             let places = thread::scope(|scope| {
                 let threads = [(); 8].map(|()| {
                     scope.spawn(|| {
-                        let place = thread_place();
+                        let place = Place::here().number();
                         barrier.wait();
                         place
                     })
@@ -99,6 +133,6 @@ mod tests {
 
     #[test]
     fn a_number_stays_with_its_thread() {
-        assert_eq!(thread_place(), thread_place());
+        assert_eq!(Place::here().number(), Place::here().number());
     }
 }

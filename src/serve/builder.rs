@@ -256,6 +256,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
         Router::of(Inner {
             clock: self.clock,
+            deadline: self.deadline,
             deadline_nanos: self.deadline.map_or(u64::MAX, nanos),
             fallback: self.fallback,
             tag: (xxh3_64(scheme.salt().as_bytes()) >> 32) as u16 & 0x3ff,

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Mark};
 use crate::ids::{Arm, Epoch, Segment};
 use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Words};
-use crate::observe::thread_place::thread_place;
+use crate::observe::thread_place::Place;
 use crate::outcome::{Outcome, Status};
 use crate::serve::inner::Inner;
 use crate::serve::request::{Group, Request, Subject};
-use crate::serve::slots::Held;
+use crate::serve::slots::{Held, Kept};
 use crate::serve::ticket::{Served, Ticket};
 
 /// A call that was begun: it knows which model to ask and counts how that ended.
@@ -38,7 +38,7 @@ use crate::serve::ticket::{Served, Ticket};
 #[must_use = "a guard that is dropped counts the call as cancelled"]
 pub struct Guard<'r, M, C: Clock> {
     pub(crate) inner: &'r Inner<M, C>,
-    pub(crate) held: Held<M>,
+    pub(crate) held: Held<'r, M>,
     pub(crate) begun: Begun,
     pub(crate) open: bool,
 }
@@ -48,39 +48,39 @@ pub struct Guard<'r, M, C: Clock> {
 pub(crate) struct Begun {
     pub key: CallKey,
     pub nonce: u32,
-    pub at: Moment,
+    pub at: Mark,
 }
 
 impl<M, C: Clock> Inner<M, C> {
     #[inline]
     pub(crate) fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
-        let (held, begun) = self.begin_parts(request);
+        let (held, begun) = self.begin_parts(Place::here(), request);
         Guard { inner: self, held, begun, open: true }
     }
 
     /// The way of nearly every request, in a straight line; all others take the slow one.
+    ///
+    /// The clock is read first: what follows overlaps with what the reading has yet to do.
     #[inline]
-    fn begin_parts(&self, request: &Request<'_>) -> (Held<M>, Begun) {
-        let place = thread_place();
+    pub(crate) fn begin_parts(&self, place: Place, request: &Request<'_>) -> (Held<'_, M>, Begun) {
+        let at = self.clock.mark();
         let split = self.word.packed();
         if let (Subject::Bytes(id), Group::None, None, true) =
             (request.subject, request.segment, request.forced, split.exposes_all())
         {
             let hash = self.bucketing.arm_hash(id);
             let arm = u64::from(split.on_candidate(hash));
-            if let Some(held) = self.slots.hold_quickly(place, split.primary() ^ arm as usize) {
+            if let Some(held) = self.slots.hold(place, split.primary() ^ arm as usize) {
                 let key = CallKey::drawn(split.epoch_bits(), arm, Segment::NONE, hash);
                 let nonce = self.recorder.begin_drawn(place, key);
-                let at = self.clock.now();
                 return (held, Begun { key, nonce, at });
             }
         }
-        self.begin_slowly(request)
+        self.begin_slowly(place, at, request)
     }
 
     #[inline(never)]
-    fn begin_slowly(&self, request: &Request<'_>) -> (Held<M>, Begun) {
-        let place = thread_place();
+    fn begin_slowly(&self, place: Place, at: Mark, request: &Request<'_>) -> (Held<'_, M>, Begun) {
         let segment = self.segment_of(request);
         loop {
             let split = self.word.packed();
@@ -100,10 +100,37 @@ impl<M, C: Clock> Inner<M, C> {
             // which takes a promotion before. The one in force has a model.
             if let Some(held) = held {
                 let nonce = self.recorder.begin(place, key);
-                let at = self.clock.now();
                 return (held, Begun { key, nonce, at });
             }
         }
+    }
+}
+
+impl<M, C: Clock> Inner<M, C> {
+    /// What to tell the model of a call.
+    #[inline]
+    pub(crate) fn call_of(&self, begun: &Begun) -> Call {
+        Call { deadline: self.deadline, ..Call::serving(begun.key.arm()) }
+    }
+
+    /// Counts a call as answered that ends on the thread of this place, when there is no more to
+    /// say of it.
+    #[inline]
+    pub(crate) fn answered(&self, place: Place, begun: &Begun) -> Ticket {
+        let nanos = self.clock.nanos_since(begun.at);
+        let words = if nanos > self.deadline_nanos {
+            Words::of(begun.key, nanos, &Outcome::timeout(), false)
+        } else {
+            Words::answered(begun.key, nanos)
+        };
+        self.recorder.end(place, words);
+        self.ticket_of(begun)
+    }
+
+    #[inline]
+    pub(crate) fn ticket_of(&self, begun: &Begun) -> Ticket {
+        let at = self.clock.moment_of(begun.at);
+        Ticket::of(&Served { key: begun.key, router: self.tag, at, nonce: begun.nonce })
     }
 }
 
@@ -112,7 +139,7 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     #[must_use]
     pub fn model(&self) -> &M {
-        self.held.model()
+        self.held.value()
     }
 
     /// Which arm the call was assigned to.
@@ -133,15 +160,14 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     #[must_use]
     pub fn call(&self) -> Call {
-        Call { deadline: self.inner.deadline(), ..Call::serving(self.arm()) }
+        self.inner.call_of(&self.begun)
     }
 
     /// The ticket of this call, for a stream whose header goes out before its end.
     #[inline]
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        let Begun { key, nonce, at } = self.begun;
-        Ticket::of(&Served { key, router: self.inner.tag(), at, nonce })
+        self.inner.ticket_of(&self.begun)
     }
 
     /// Counts the call as ended and gives the ticket for a later truth. An answer that took longer
@@ -165,18 +191,7 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     pub(crate) fn answered(mut self) -> Ticket {
         self.open = false;
-        let nanos = self.nanos();
-        if nanos > self.inner.deadline_nanos() {
-            self.end(Outcome::timeout(), false);
-        } else {
-            self.inner.record(Words::answered(self.begun.key, nanos));
-        }
-        self.ticket()
-    }
-
-    #[inline]
-    fn nanos(&self) -> u64 {
-        self.inner.now().as_nanos().saturating_sub(self.begun.at.as_nanos())
+        self.inner.answered(Place::here(), &self.begun)
     }
 
     fn end(&mut self, outcome: Outcome, fell_back: bool) {
@@ -186,8 +201,8 @@ impl<M, C: Clock> Guard<'_, M, C> {
 }
 
 fn end<M, C: Clock>(inner: &Inner<M, C>, begun: &Begun, mut outcome: Outcome, fell_back: bool) {
-    let nanos = inner.now().as_nanos().saturating_sub(begun.at.as_nanos());
-    if outcome.status == Status::Ok && nanos > inner.deadline_nanos() {
+    let nanos = inner.clock.nanos_since(begun.at);
+    if outcome.status == Status::Ok && nanos > inner.deadline_nanos {
         outcome.status = Status::Timeout;
     }
     inner.record(Words::of(begun.key, nanos, &outcome, fell_back));
@@ -229,21 +244,23 @@ impl<M, C: Clock> Drop for Guard<'_, M, C> {
 #[must_use = "a guard that is dropped counts the call as cancelled"]
 pub struct OwnedGuard<M, C: Clock> {
     inner: Arc<Inner<M, C>>,
-    held: Held<M>,
+    kept: Kept<M>,
     begun: Begun,
     open: bool,
 }
 
 impl<M, C: Clock> OwnedGuard<M, C> {
     pub(crate) fn of(inner: Arc<Inner<M, C>>, request: &Request<'_>) -> Self {
-        let (held, begun) = inner.begin_parts(request);
-        Self { inner, held, begun, open: true }
+        let (held, begun) = inner.begin_parts(Place::here(), request);
+        let kept = inner.slots.keep(&held);
+        drop(held);
+        Self { inner, kept, begun, open: true }
     }
 
     /// The model to ask.
     #[must_use]
     pub fn model(&self) -> &M {
-        self.held.model()
+        self.kept.model()
     }
 
     /// Which arm the call was assigned to.
@@ -255,21 +272,20 @@ impl<M, C: Clock> OwnedGuard<M, C> {
     /// What to tell the model of the call.
     #[must_use]
     pub fn call(&self) -> Call {
-        Call { deadline: self.inner.deadline(), ..Call::serving(self.arm()) }
+        self.inner.call_of(&self.begun)
     }
 
     /// The ticket of this call, to send ahead of the stream.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        let Begun { key, nonce, at } = self.begun;
-        Ticket::of(&Served { key, router: self.inner.tag(), at, nonce })
+        self.inner.ticket_of(&self.begun)
     }
 
     /// How long the call has lasted, for example until its first token, to be given as a score or
     /// a metric of your own.
     #[must_use]
     pub fn lasted(&self) -> Duration {
-        self.inner.now().since(self.begun.at)
+        Duration::from_nanos(self.inner.clock.nanos_since(self.begun.at))
     }
 
     /// Counts the call as ended; see [`Guard::finish`].

@@ -13,7 +13,7 @@ use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Observation, SubjectTag, Words};
 use crate::observe::recorder::Recorder;
 use crate::observe::sink::MetricsSink;
-use crate::observe::thread_place::thread_place;
+use crate::observe::thread_place::Place;
 use crate::outcome::Outcome;
 use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
 use crate::route::switch::{Packed, Slot, Split, SplitWord};
@@ -72,6 +72,8 @@ pub enum Counted {
 /// What the clones of a router share.
 pub(crate) struct Inner<M, C: Clock> {
     pub(crate) clock: C,
+    pub(crate) deadline: Option<Duration>,
+    /// The deadline, or all of time where there is none.
     pub(crate) deadline_nanos: u64,
     pub(crate) fallback: Fallback,
     pub(crate) tag: u16,
@@ -180,7 +182,7 @@ impl<M, C: Clock> Inner<M, C> {
     }
 
     pub(crate) fn call_of_stand_in(&self) -> Call {
-        Call { deadline: self.deadline(), ..Call::serving(Arm::BASELINE) }
+        Call { deadline: self.deadline, ..Call::serving(Arm::BASELINE) }
     }
 
     /// Counts a panic of the candidate and rolls back at the limit.
@@ -242,30 +244,12 @@ impl<M, C: Clock> Inner<M, C> {
 
     #[inline]
     pub(crate) fn record(&self, words: Words) {
-        self.recorder.end(thread_place(), words);
+        self.recorder.end(Place::here(), words);
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
-    }
-
-    #[inline]
-    pub(crate) const fn deadline_nanos(&self) -> u64 {
-        self.deadline_nanos
-    }
-
-    #[inline]
-    pub(crate) const fn deadline(&self) -> Option<Duration> {
-        match self.deadline_nanos {
-            u64::MAX => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn tag(&self) -> u16 {
-        self.tag
     }
 }
 
@@ -290,5 +274,5 @@ fn draw() -> u64 {
         state.set(state.get().wrapping_add(1));
         state.get()
     });
-    xxh3_64_with_seed(&step.to_le_bytes(), thread_place() as u64)
+    xxh3_64_with_seed(&step.to_le_bytes(), Place::here().number() as u64)
 }

@@ -12,7 +12,7 @@ use crate::ids::{Arm, Name, NameError, Segment};
 use crate::model::{Model, SyncModel};
 use crate::observe::sink::MetricsSink;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
-use crate::observe::thread_place::thread_place;
+use crate::observe::thread_place::Place;
 use crate::observe::window::Quantiles;
 use crate::outcome::{Outcome, Status};
 use crate::route::bucket::Scheme;
@@ -223,7 +223,7 @@ impl<M, C: Clock> Router<M, C> {
     #[must_use]
     pub fn model(&self, arm: Arm) -> Option<Arc<M>> {
         let slot = slot_of(arm, self.split())?;
-        Some(self.inner.slots.hold(thread_place(), slot.index())?.share())
+        Some(self.inner.slots.hold(Place::here(), slot.index())?.share())
     }
 
     /// The router's name.
@@ -314,7 +314,7 @@ impl<M, C: Clock> Router<M, C> {
     pub fn memory_bytes(&self) -> usize {
         // Two sets of two generations of fingerprints, at the load a hash set has at worst.
         let late = 4 * crate::serve::late::REMEMBERED * 2 * (size_of::<u64>() + 1);
-        self.inner.recorder.memory_bytes() + late
+        self.inner.recorder.memory_bytes() + self.inner.slots.memory_bytes() + late
     }
 }
 
@@ -352,8 +352,8 @@ impl<M: Model, C: Clock> Router<M, C> {
         };
         let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
         let call = self.inner.call_of_stand_in();
-        let again = caught_future(|| held.model().predict(input, &call)).await;
-        failed.answered_by(held.model(), again)
+        let again = caught_future(|| held.value().predict(input, &call)).await;
+        failed.answered_by(held.value(), again)
     }
 }
 
@@ -372,13 +372,22 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         request: &Request<'_>,
         input: &<M as SyncModel>::Input,
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
-        let guard = self.inner.begin(request);
-        let call = guard.call();
-        let unsettled = match caught(|| guard.model().predict_sync(input, &call)) {
-            Ok(Ok(output)) => return Ok(guard.answer(output)),
+        // No guard until something goes wrong: nothing can be dropped half-way here, and what has
+        // no drop to run can stay in registers.
+        let inner = &*self.inner;
+        let place = Place::here();
+        let (held, begun) = inner.begin_parts(place, request);
+        let (model, call) = (held.value(), inner.call_of(&begun));
+        let unsettled = match caught(|| model.predict_sync(input, &call)) {
+            Ok(Ok(output)) => {
+                held.give_back(place);
+                let ticket = inner.answered(place, &begun);
+                return Ok(Answer { output, arm: begun.key.arm(), fell_back: false, ticket });
+            }
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
         };
+        let guard = Guard { inner, held, begun, open: true };
         self.recover_sync(guard.settle(unsettled), input)
     }
 
@@ -395,8 +404,8 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         };
         let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
         let call = self.inner.call_of_stand_in();
-        let again = caught(|| held.model().predict_sync(input, &call));
-        failed.answered_by(held.model(), again)
+        let again = caught(|| held.value().predict_sync(input, &call));
+        failed.answered_by(held.value(), again)
     }
 }
 
@@ -526,11 +535,11 @@ impl<E> Failed<E> {
 impl<M, C: Clock> Inner<M, C> {
     /// The baseline, to answer in the stead of an arm that failed.
     #[cold]
-    fn stand_in<E>(&self, failed: &Failed<E>) -> Option<Held<M>> {
+    fn stand_in<E>(&self, failed: &Failed<E>) -> Option<Held<'_, M>> {
         if !failed.may_fall_back {
             return None;
         }
-        self.slots.hold(thread_place(), self.word.packed().primary())
+        self.slots.hold(Place::here(), self.word.packed().primary())
     }
 }
 

@@ -1,7 +1,13 @@
 //! Strings strategies into a plan, and keeps its history.
 
 pub mod freeze;
+pub mod history;
+pub mod history_line;
 pub mod human;
+pub mod journal;
+mod journal_cbor;
+pub mod journal_error;
+mod journal_frame;
 pub mod orders;
 pub mod pipeline;
 pub mod plan;
@@ -9,6 +15,7 @@ pub mod plan_builder;
 mod plan_check;
 pub mod plan_error;
 mod plan_text;
+pub mod replay;
 pub mod stage;
 pub mod state;
 mod timing;

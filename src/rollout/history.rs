@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::Moment;
-use crate::judge::verdict::Finding;
+use crate::judge::verdict::{Finding, Reading};
 use crate::machine::Transition;
 pub use crate::rollout::history_line::{HISTORY, Line};
 use crate::rollout::human::show_duration;
@@ -77,11 +77,18 @@ impl fmt::Display for History {
                 writeln!(f, "{when}+{}  {from} -> {to}", show_duration(whole))?;
             }
             writeln!(f, "    by {who}; the candidate gets {}", line.share)?;
-            writeln!(f, "    {}", plain(why))?;
+            for (place, clause) in plain(why).split("; ").enumerate() {
+                let indent = if place == 0 { "    " } else { "      " };
+                writeln!(f, "{indent}{clause}")?;
+            }
             if line.samples > 0 {
                 writeln!(f, "    on {} samples", line.samples)?;
             }
-            for reading in line.numbers.iter().filter(|one| one.finding != Finding::NoData) {
+            // A reason made of evidence holds the numbers already.
+            let told = |reading: &&Reading| {
+                reading.finding != Finding::NoData && !why.contains(&reading.guardrail)
+            };
+            for reading in line.numbers.iter().filter(told) {
                 writeln!(f, "      {reading}")?;
             }
         }

@@ -184,82 +184,72 @@ impl Rollout {
     /// What follows from the evidence of the present stage and from the time.
     fn look(&mut self, now: Moment) -> Vec<Effect> {
         let State::Running(running) = &self.state else { return Vec::new() };
-        let stage = &self.plan.stages()[running.stage];
-        if running.hold.is_none() && self.plan.deadline().is_none() {
-            let in_time = running.observed < running.longest(stage);
-            match running.step(stage) {
-                // Most looks end here, before a sentence is made of them.
-                Step::Wait if in_time => return Vec::new(),
-                Step::Pass if in_time && !running.may_advance(stage) => return Vec::new(),
-                Step::Wait | Step::Pass | Step::Pause | Step::TakeBack => {}
+        let next = self.next(now, running);
+        // Most looks end here, before a sentence is made of them.
+        match &next {
+            Next::Stay if running.hold.is_none() || running.paused.is_some() => return Vec::new(),
+            Next::Hold(kind, _) if running.is_held_by(*kind) => return Vec::new(),
+            Next::Undecided(kind, then) if !running.extends(*then) && running.is_held_by(*kind) => {
+                return Vec::new();
             }
+            Next::Stay
+            | Next::Hold(..)
+            | Next::Undecided(..)
+            | Next::TakeBack(_)
+            | Next::Advance => {}
         }
         let conclusion = running.conclusion(&self.plan);
-        if conclusion.step == Step::TakeBack {
-            return self.take_back(now, conclusion.why);
+        let with = |lead: String| match lead.is_empty() {
+            true => conclusion.why.clone(),
+            false => format!("{lead}; {}", conclusion.why),
+        };
+        match next {
+            Next::Stay => {
+                if let State::Running(running) = &mut self.state {
+                    running.hold = None;
+                }
+                Vec::new()
+            }
+            Next::TakeBack(lead) => self.take_back(now, with(lead)),
+            Next::Hold(kind, lead) => self.holds(now, kind, &with(lead)),
+            Next::Undecided(kind, then) => self.undecided(now, kind, then, &conclusion),
+            Next::Advance => {
+                let approved = running.approved.as_ref();
+                let approved = approved.map(|by| format!("; approved by {by}"));
+                let why = format!("{}{}", conclusion.why, approved.unwrap_or_default());
+                self.advance(now, MACHINE, why)
+            }
+        }
+    }
+
+    fn next(&self, now: Moment, running: &Running) -> Next {
+        let stage = &self.plan.stages()[running.stage];
+        let step = running.step(stage);
+        if step == Step::TakeBack {
+            return Next::TakeBack(String::new());
         }
         let late = self.is_late(now);
         if let (Some(why), Undecided::RollBack) = (&late, self.plan.when_late()) {
-            return self.take_back(now, format!("{why}; {}", conclusion.why));
+            return Next::TakeBack(why.clone());
         }
         if running.paused.is_some() {
-            return Vec::new(); // people were told when it was paused
+            return Next::Stay; // people were told when it was paused
         }
-        if conclusion.step == Step::Pause {
-            return self.holds(now, HoldKind::Person, &conclusion.why);
+        if step == Step::Pause {
+            return Next::Hold(HoldKind::Person, String::new());
         }
-        if conclusion.step == Step::Pass && running.may_advance(stage) {
-            return match self.obstacle(now, late, &conclusion) {
-                Some((kind, why)) => self.holds(now, kind, &why),
-                None => {
-                    let approved = running.approved.as_ref();
-                    let approved = approved.map(|by| format!("; approved by {by}"));
-                    let why = format!("{}{}", conclusion.why, approved.unwrap_or_default());
-                    self.advance(now, MACHINE, why)
-                }
+        if let Some(why) = late {
+            return Next::Hold(HoldKind::Late, why);
+        }
+        if step == Step::Pass && running.may_advance(stage) {
+            return match self.obstacle(now, running) {
+                Some((kind, why)) => Next::Hold(kind, why),
+                None => Next::Advance,
             };
         }
-        if let Some(why) = late {
-            return self.holds(now, HoldKind::Late, &format!("{why}; {}", conclusion.why));
+        if running.observed < running.longest(stage) {
+            return Next::Stay;
         }
-        if running.observed >= running.longest(stage) {
-            return self.undecided(now, &conclusion);
-        }
-        if let State::Running(running) = &mut self.state {
-            running.hold = None;
-        }
-        Vec::new()
-    }
-
-    /// Why a stage that has passed is not left, where that is so.
-    fn obstacle(
-        &self,
-        now: Moment,
-        late: Option<String>,
-        conclusion: &Conclusion,
-    ) -> Option<(HoldKind, String)> {
-        let State::Running(running) = &self.state else { return None };
-        let stage = &self.plan.stages()[running.stage];
-        if let Some(why) = late {
-            return Some((HoldKind::Late, format!("{why}; {}", conclusion.why)));
-        }
-        if self.plan.needs_wall_time() {
-            let Some(date) = self.date(now) else { return Some(unknown_time()) };
-            if let Some(why) = self.frozen(date) {
-                return Some((HoldKind::Freeze, format!("it has passed, and {why}")));
-            }
-        }
-        if stage.approval && running.approved.is_none() {
-            let why = format!("it has passed and waits for an approval: {}", conclusion.why);
-            return Some((HoldKind::Approval, why));
-        }
-        None
-    }
-
-    /// Its time is up without a verdict.
-    fn undecided(&mut self, now: Moment, conclusion: &Conclusion) -> Vec<Effect> {
-        let State::Running(running) = &mut self.state else { return Vec::new() };
-        let stage = &self.plan.stages()[running.stage];
         let samples = running.samples();
         let (kind, then) = if samples == 0 {
             (HoldKind::NoData, stage.when_no_data)
@@ -268,10 +258,40 @@ impl Rollout {
         } else {
             (HoldKind::Inconclusive, stage.when_inconclusive)
         };
+        Next::Undecided(kind, then)
+    }
+
+    /// Why a stage that has passed is not left, where that is so.
+    fn obstacle(&self, now: Moment, running: &Running) -> Option<(HoldKind, String)> {
+        let stage = &self.plan.stages()[running.stage];
+        if self.plan.needs_wall_time() {
+            let Some(date) = self.date(now) else { return Some(unknown_time()) };
+            if let Some(why) = self.frozen(date) {
+                return Some((HoldKind::Freeze, format!("it has passed, and {why}")));
+            }
+        }
+        if stage.approval && running.approved.is_none() {
+            let why = "it has passed and waits for an approval".to_owned();
+            return Some((HoldKind::Approval, why));
+        }
+        None
+    }
+
+    /// Its time is up without a verdict.
+    fn undecided(
+        &mut self,
+        now: Moment,
+        kind: HoldKind,
+        then: Undecided,
+        conclusion: &Conclusion,
+    ) -> Vec<Effect> {
+        let State::Running(running) = &mut self.state else { return Vec::new() };
+        let stage = &self.plan.stages()[running.stage];
         let observed = show_duration(Duration::from_secs(running.observed.as_secs()));
         let why = format!(
-            "{} after {observed} and {samples} of the {} samples asked for: {}",
+            "{} after {observed} and {} of the {} samples asked for: {}",
             kind.word().replace('_', " "),
+            running.samples(),
             stage.min_samples,
             conclusion.why
         );
@@ -502,6 +522,20 @@ impl Rollout {
     }
 }
 
+/// What a look leads to, before the sentence that says why.
+enum Next {
+    /// To nothing.
+    Stay,
+    /// Back, and why beside the evidence.
+    TakeBack(String),
+    /// To a hold, and why beside the evidence.
+    Hold(HoldKind, String),
+    /// To whatever the plan does with a stage whose time is up.
+    Undecided(HoldKind, Undecided),
+    /// Forward.
+    Advance,
+}
+
 impl Machine for Rollout {
     fn handle(&mut self, now: Moment, input: &Input) -> Vec<Effect> {
         let mut effects = match input {
@@ -523,11 +557,19 @@ impl Machine for Rollout {
 }
 
 impl Running {
+    fn is_held_by(&self, kind: HoldKind) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.kind == kind)
+    }
+
+    /// Whether the plan still gives it more time.
+    const fn extends(&self, then: Undecided) -> bool {
+        matches!(then, Undecided::Extend { times, .. } if self.extensions < times)
+    }
+
     /// What [`Running::conclusion`] says, without the sentence.
     fn step(&self, stage: &Stage) -> Step {
         if self.is_warming(stage) {
-            let broken = self.warming.as_ref().map(|warming| warming.step());
-            return broken.filter(|step| *step == Step::TakeBack).unwrap_or(Step::Wait);
+            return if self.broken_rail().is_some() { Step::TakeBack } else { Step::Wait };
         }
         self.trial.step()
     }
@@ -538,15 +580,19 @@ impl Running {
         if !self.is_warming(stage) {
             return self.trial.conclusion();
         }
-        if let Some(verdict) = self.warming.as_ref().map(|warming| warming.verdict()) {
-            if let Verdict::RollBack { cause: Cause::Rail(_), .. } = verdict {
-                return Conclusion::from(&verdict);
-            }
+        if let Some(verdict) = self.broken_rail() {
+            return Conclusion::from(&verdict);
         }
         let left = show_duration(Duration::from_secs(
             stage.warm_up.saturating_sub(self.observed).as_secs(),
         ));
         Conclusion::new(Step::Wait, format!("it warms up for another {left}; nothing counts yet"))
+    }
+
+    /// The fixed rule that was broken during the warm-up; statistics say nothing then.
+    fn broken_rail(&self) -> Option<Verdict> {
+        let verdict = self.warming.as_ref()?.verdict();
+        matches!(verdict, Verdict::RollBack { cause: Cause::Rail(_), .. }).then_some(verdict)
     }
 
     /// What is known of the baseline: from this stage, else from before.

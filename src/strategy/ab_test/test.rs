@@ -224,14 +224,13 @@ impl ABTest {
         }
     }
 
-    /// Takes the look that is due, if one is, and says what each further arm shows against the
-    /// baseline: with an open horizon now, with a planned one at the latest planned look.
-    pub fn look_now(&mut self) -> Vec<Comparison> {
-        if let Horizon::Open { .. } = self.plan.horizon {
-            return self.compare(None);
+    /// Takes the planned look that is due, if one is, also after the test is decided: what won
+    /// early may lose later, and whoever serves it wants to know ([`ABTest::comparisons`]).
+    pub fn look_now(&mut self) {
+        if let Horizon::Planned { .. } | Horizon::FixedOneLook { .. } = self.plan.horizon {
+            let decided = self.look_whatever_is_decided();
+            self.decided = self.decided.take().or(decided);
         }
-        self.look();
-        self.latest.clone()
     }
 
     /// What each further arm shows against the baseline: with an open horizon now, with a planned
@@ -342,16 +341,20 @@ impl ABTest {
 
     /// Takes a look, if the plan says that one is due, and decides.
     fn look(&mut self) {
-        if self.decided.is_some() {
-            return;
+        if self.decided.is_none() {
+            self.decided = self.look_whatever_is_decided();
         }
+    }
+
+    /// Takes the look that is due, if one is, and says what it would decide.
+    fn look_whatever_is_decided(&mut self) -> Option<Outcome> {
         let fewest = self.sums.iter().map(|arm| arm[0].count()).min().unwrap_or(0);
         let (comparisons, last) = match self.plan.horizon {
             Horizon::Open { .. } => {
                 // Every look is valid; one in a hundred measurements is soon enough and cheap.
                 let total: u64 = self.sums.iter().map(|arm| arm[0].count()).sum();
                 if total % (1 + total / 100) != 0 {
-                    return;
+                    return None;
                 }
                 (self.compare(None), false)
             }
@@ -359,26 +362,27 @@ impl ABTest {
                 self.information = (fewest as f64 / per_arm as f64).min(1.0);
                 let step = (self.information * f64::from(looks)) as u32;
                 if step <= self.steps {
-                    return;
+                    return None;
                 }
                 self.steps = step;
                 let boundary = self.boundaries.as_mut().map(|own| own.next(self.information));
-                let Some(Ok(boundary)) = boundary else { return };
+                let Some(Ok(boundary)) = boundary else { return None };
                 self.looked_at.push(self.information);
                 (self.compare(Some(boundary)), self.information >= 1.0)
             }
             Horizon::FixedOneLook { per_arm } => {
                 self.information = (fewest as f64 / per_arm as f64).min(1.0);
                 if fewest < per_arm {
-                    return;
+                    return None;
                 }
                 let level = self.alpha() / 2.0;
                 (self.compare(Some(normal_upper_quantile(level.ln()))), true)
             }
         };
         self.looks += 1;
-        self.decided = self.decide(&comparisons, last);
+        let decided = self.decide(&comparisons, last);
         self.latest = comparisons;
+        decided
     }
 
     fn decide(&self, comparisons: &[Comparison], last: bool) -> Option<Outcome> {

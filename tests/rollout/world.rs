@@ -85,7 +85,7 @@ impl World {
             vec![counts(calls - theirs, baseline, phase), counts(theirs, candidate, phase)];
         let mut segments = Vec::new();
         if let Some(right) = self.right {
-            for segment in 0..2 {
+            for segment in [0, 1] {
                 let mut tallies = vec![Tally::default(), Tally::default()];
                 for (arm, counts) in arms.iter_mut().enumerate() {
                     let truths = counts.judged() / 2;

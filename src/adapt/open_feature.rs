@@ -304,7 +304,7 @@ mod of_flagd {
                 .value(read)
                 .variant(answer.variant.unwrap_or_default())
                 .reason(reason)
-                .flag_metadata(metadata(answer.metadata))
+                .flag_metadata(metadata(&answer.metadata))
                 .build())
         }
     }

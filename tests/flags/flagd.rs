@@ -57,9 +57,9 @@ fn difference(flags: &FlagdFlags, case: &Value) -> Option<String> {
         expected.get("reason").is_none_or(|expected| *expected == answer.reason.to_string()),
         expected.get("error").is_none_or(|expected| code.as_deref() == expected.as_str()),
         expected.get("error").is_some() || code.is_none() || expected.get("reason").is_none(),
-        expected
-            .get("metadata")
-            .is_none_or(|expected| Value::Object(answer.metadata.clone()) == *expected),
+        expected.get("metadata").is_none_or(|expected| {
+            Value::Object(answer.metadata.clone().into_owned()) == *expected
+        }),
     ];
     checks.contains(&false).then(|| format!("{case}\n    got {answer:?}"))
 }
@@ -189,6 +189,60 @@ fn files_that_are_too_much_are_refused_and_the_last_good_one_stays() {
     }
     let flags = set.flags();
     assert_eq!(flags.evaluate("x", Wanted::Bool, &Value::Null, 0).value, Some(&json!(true)));
+}
+
+#[test]
+fn a_large_metadata_is_not_multiplied_by_the_flags() {
+    let flags: Map<String, Value> = (0..5_000)
+        .map(|at| {
+            let flag = json!({"state": "ENABLED", "variants": {"a": 1}, "metadata": {"own": at}});
+            (format!("f{at}"), flag)
+        })
+        .collect();
+    // 5,000 copies would be 2.5 GB.
+    let file = json!({"metadata": {"large": "x".repeat(500_000), "own": "set"}, "flags": flags});
+    let flags = FlagdFlags::parse(file.to_string().as_bytes(), &Options::default()).unwrap();
+    let metadata = flags.evaluate("f7", Wanted::Int, &Value::Null, 0).metadata.into_owned();
+    assert_eq!((metadata.len(), &metadata["own"]), (2, &json!(7)));
+}
+
+#[test]
+fn a_million_flags_in_a_file_are_refused_before_they_are_read() {
+    let flag = r#""a":{"state":"ENABLED","variants":{"a":1}},"#;
+    let file = format!("{{\"flags\":{{{}}}}}", flag.repeat(1_000_000));
+    let refused = FlagdFlags::parse(file.as_bytes(), &Options::default());
+    assert!(matches!(refused, Err(FlagdError::TooLarge { .. })));
+}
+
+#[test]
+fn what_targeting_gives_is_the_name_of_a_variant() {
+    let flag = |rule: Value| {
+        let file = json!({"flags": {"x": {"state": "ENABLED", "defaultVariant": "off",
+            "variants": {"off": "o", "true": "t", "7": "seven", "1.5": "half"},
+            "targeting": rule}}});
+        FlagdFlags::parse(file.to_string().as_bytes(), &Options::default()).unwrap()
+    };
+    for (rule, expected) in [
+        (json!({"+": [3, 4]}), Ok("seven")),
+        (json!({"/": [3, 2]}), Ok("half")),
+        (json!({"==": [1, 1]}), Ok("t")),
+        (json!({"==": [1, 2]}), Err(FlagdCode::General)),
+        (json!({"/": [1, 0]}), Ok("o")), // no number: the default
+        (json!({"merge": ["off"]}), Err(FlagdCode::General)),
+        (json!({"if": [{"in": [{"var": "email"}, "ada@example.com"]}, "true"]}), Ok("o")),
+        (json!({"if": [{">=": [{"-": [{"var": "age"}, 18]}, 0]}, "true"]}), Ok("o")),
+        (json!({"if": [{"==": [{"lower": {"var": "land"}}, "de"]}, "true"]}), Ok("t")),
+        (json!({"if": [{"==": [{"upper": [{"var": "age"}]}, "UNKNOWN"]}, "true"]}), Ok("t")),
+    ] {
+        let flags = flag(rule.clone());
+        let context = json!({"age": "unknown", "land": "DE"});
+        let answer = flags.evaluate("x", Wanted::Text, &context, 0);
+        let got = match answer.error {
+            None => Ok(answer.value.and_then(Value::as_str).unwrap()),
+            Some(code) => Err(code),
+        };
+        assert_eq!(got, expected, "{rule}");
+    }
 }
 
 #[test]

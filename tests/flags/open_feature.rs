@@ -148,3 +148,132 @@ fn a_flagd_file_answers_through_the_same_api() {
         assert!(block_on(provider.resolve_bool_value("dark", &of("x"))).is_err());
     }
 }
+
+/// What the specification asks of an evaluation (sections 1.3, 1.4 and 2.2), for every type of
+/// value, through the SDK's client.
+#[cfg(feature = "flagd")]
+mod through_the_client {
+    use std::collections::HashMap;
+
+    use open_feature::{Client, EvaluationDetails, EvaluationResult, StructValue};
+    use pilotage::adapt::flagd::{FlagdSet, Options};
+    use pilotage::adapt::open_feature::FlagdProvider;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    /// For each type: a flag, one of value zero, one that is targeted, one that is disabled, one
+    /// without default and one whose rule is broken.
+    fn client() -> Client {
+        let kinds = [
+            ("bool", json!(true), json!(false)),
+            ("int", json!(10), json!(0)),
+            ("float", json!(0.5), json!(0.0)),
+            ("text", json!("hi"), json!("")),
+            ("object", json!({"pictures": 100}), json!({})),
+        ];
+        let mut flags = serde_json::Map::new();
+        for (kind, full, zero) in kinds {
+            let variants = json!({"full": full, "zero": zero});
+            let rule = json!({"if": [{"==": [{"var": "email"}, "ada@example.com"]}, "zero"]});
+            let mut add = |name: &str, more: Json| {
+                let mut flag = json!({"state": "ENABLED", "variants": variants,
+                                      "defaultVariant": "full"});
+                flag.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                flags.insert(format!("{kind}-{name}"), flag);
+            };
+            add("plain", json!({"metadata": {"s": "1.0.2", "i": 2, "b": true, "f": 0.1}}));
+            add("zero", json!({"defaultVariant": "zero"}));
+            add("targeted", json!({"targeting": rule}));
+            add("disabled", json!({"state": "DISABLED"}));
+            add("undecided", json!({"defaultVariant": null}));
+            add("broken", json!({"targeting": {"nothing of the kind": []}}));
+            add("astray", json!({"targeting": {"cat": ["no such variant"]}}));
+        }
+        let file = json!({"flags": flags}).to_string();
+        let flags = Arc::new(FlagdSet::new(file.as_bytes(), Options::default()).unwrap());
+        block_on(async {
+            let mut api = OpenFeature::default();
+            api.set_provider(FlagdProvider::new(flags, || 1_700_000_000)).await;
+            api.create_client()
+        })
+    }
+
+    fn check<T: PartialEq + std::fmt::Debug>(
+        kind: &str,
+        (full, zero): (T, T),
+        ask: impl Fn(&str, Option<&EvaluationContext>) -> EvaluationResult<EvaluationDetails<T>>,
+    ) {
+        let ada = EvaluationContext::default().with_custom_field("email", "ada@example.com");
+        let eve = EvaluationContext::default().with_custom_field("email", "eve@example.com");
+        let key = |name: &str| format!("{kind}-{name}");
+        for (name, context, value, variant, reason) in [
+            ("plain", None, &full, "full", EvaluationReason::Static),
+            ("zero", None, &zero, "zero", EvaluationReason::Static),
+            ("targeted", Some(&ada), &zero, "zero", EvaluationReason::TargetingMatch),
+            ("targeted", Some(&eve), &full, "full", EvaluationReason::Default),
+            ("targeted", None, &full, "full", EvaluationReason::Default),
+        ] {
+            let got = ask(&key(name), context).unwrap();
+            assert_eq!(got.flag_key, key(name));
+            assert_eq!(&got.value, value, "{kind} {name}");
+            assert_eq!(got.variant.as_deref(), Some(variant), "{kind} {name}");
+            assert_eq!(got.reason, Some(reason), "{kind} {name}");
+        }
+        let metadata = ask(&key("plain"), None).unwrap().flag_metadata.values;
+        let expected: HashMap<String, FlagMetadataValue> = [
+            ("s".to_owned(), FlagMetadataValue::String("1.0.2".into())),
+            ("i".to_owned(), FlagMetadataValue::Int(2)),
+            ("b".to_owned(), FlagMetadataValue::Bool(true)),
+            ("f".to_owned(), FlagMetadataValue::Float(0.1)),
+        ]
+        .into();
+        assert_eq!(metadata, expected, "{kind}");
+        assert!(ask(&key("zero"), None).unwrap().flag_metadata.values.is_empty());
+        // Where the caller's own default holds, the SDK wants an error, whatever the reason.
+        for name in ["disabled", "undecided"] {
+            let error = ask(&key(name), None).unwrap_err();
+            assert!(matches!(error.code, EvaluationErrorCode::General(_)), "{kind} {name}");
+        }
+        let disabled = ask(&key("disabled"), None).unwrap_err().message.unwrap();
+        assert!(disabled.contains("DISABLED"), "{disabled}");
+        let code = |name: &str| ask(&key(name), None).unwrap_err().code;
+        assert_eq!(code("broken"), EvaluationErrorCode::ParseError);
+        assert!(matches!(code("astray"), EvaluationErrorCode::General(_)));
+        assert_eq!(code("missing"), EvaluationErrorCode::FlagNotFound);
+        let other = if kind == "text" { "object-plain" } else { "text-plain" };
+        assert_eq!(ask(other, None).unwrap_err().code, EvaluationErrorCode::TypeMismatch);
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Pictures(Option<i64>);
+
+    impl TryFrom<StructValue> for Pictures {
+        type Error = String;
+
+        fn try_from(value: StructValue) -> Result<Self, String> {
+            Ok(Self(value.fields.get("pictures").and_then(open_feature::Value::as_i64)))
+        }
+    }
+
+    #[test]
+    fn every_type_of_value_is_evaluated_as_the_specification_says() {
+        let client = client();
+        check("bool", (true, false), |key, context| {
+            block_on(client.get_bool_details(key, context, None))
+        });
+        check("int", (10, 0), |key, context| block_on(client.get_int_details(key, context, None)));
+        check("float", (0.5, 0.0), |key, context| {
+            block_on(client.get_float_details(key, context, None))
+        });
+        check("text", ("hi".to_owned(), String::new()), |key, context| {
+            block_on(client.get_string_details(key, context, None))
+        });
+        check("object", (Pictures(Some(100)), Pictures(None)), |key, context| {
+            block_on(client.get_struct_details::<Pictures>(key, context, None))
+        });
+        // A whole number is a float as well; half a number is no integer.
+        assert_eq!(block_on(client.get_float_value("int-plain", None, None)), Ok(10.0));
+        assert!(block_on(client.get_int_value("float-plain", None, None)).is_err());
+    }
+}

@@ -1,5 +1,6 @@
 //! A flag definition file, compiled, and its answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -173,7 +174,7 @@ pub struct Resolution<'f> {
     /// What went wrong, for people.
     pub message: Option<String>,
     /// The flag's metadata, over that of its set.
-    pub metadata: &'f Map<String, Value>,
+    pub metadata: Cow<'f, Map<String, Value>>,
 }
 
 /// A flag definition file, compiled.
@@ -190,6 +191,8 @@ struct Flag {
     variants: BTreeMap<String, Value>,
     default: Option<String>,
     targeting: Option<Result<Rule, String>>,
+    /// Its own. That of the set is laid under it when the flag is asked: ten thousand copies of it
+    /// would make a small file large.
     metadata: Map<String, Value>,
 }
 
@@ -222,7 +225,7 @@ impl FlagdFlags {
         };
         let mut flags = BTreeMap::new();
         for (name, spec) in specs {
-            let flag = Flag::new(name, spec, &mut compiler, &set_metadata)?;
+            let flag = Flag::new(name, spec, &mut compiler)?;
             if flags.insert(name.to_owned(), flag).is_some() {
                 let problem = "the key is given twice; keys must differ".to_owned();
                 return Err(FlagdError::Shape { at: format!("flags.{}", shown(name)), problem });
@@ -248,13 +251,13 @@ impl FlagdFlags {
                 reason: FlagdReason::Error,
                 error: Some(FlagdCode::FlagNotFound),
                 message: Some(format!("there is no flag {}", shown(key))),
-                metadata: &self.metadata,
+                metadata: Cow::Borrowed(&self.metadata),
             };
         };
         let none = Map::new();
         let context = context.as_object().unwrap_or(&none);
         let answer = flag.choose(name, context, timestamp, self.fractional);
-        flag.resolve(answer, wanted)
+        flag.resolve(answer, wanted, &self.metadata)
     }
 
     /// The names of its flags, in order.
@@ -285,7 +288,6 @@ impl Flag {
         name: &str,
         spec: &'s Value,
         compiler: &mut Compiler<'s>,
-        set_metadata: &Map<String, Value>,
     ) -> Result<Self, FlagdError> {
         let variants: BTreeMap<String, Value> = spec
             .get("variants")
@@ -305,10 +307,8 @@ impl Flag {
             .get("targeting")
             .filter(|rule| rule.as_object().is_some_and(|rule| !rule.is_empty()))
             .map(|rule| compiler.compile(rule));
-        let mut metadata = set_metadata.clone();
-        if let Some(own) = spec.get("metadata").and_then(Value::as_object) {
-            metadata.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
-        }
+        let metadata = spec.get("metadata").and_then(Value::as_object).cloned();
+        let metadata = metadata.unwrap_or_default();
         let enabled = spec.get("state").and_then(Value::as_str) == Some("ENABLED");
         Ok(Self { enabled, variants, default, targeting, metadata })
     }
@@ -358,14 +358,28 @@ impl Flag {
         }
     }
 
-    fn resolve(&self, chosen: Chosen<'_>, wanted: Wanted) -> Resolution<'_> {
+    fn resolve<'f>(
+        &'f self,
+        chosen: Chosen<'_>,
+        wanted: Wanted,
+        of_set: &'f Map<String, Value>,
+    ) -> Resolution<'f> {
+        let metadata = || match (self.metadata.is_empty(), of_set.is_empty()) {
+            (true, _) => Cow::Borrowed(of_set),
+            (_, true) => Cow::Borrowed(&self.metadata),
+            (false, false) => {
+                let mut all = of_set.clone();
+                all.extend(self.metadata.iter().map(|(name, value)| (name.clone(), value.clone())));
+                Cow::Owned(all)
+            }
+        };
         let error = |code, message| Resolution {
             value: None,
             variant: None,
             reason: FlagdReason::Error,
             error: Some(code),
             message: Some(message),
-            metadata: &self.metadata,
+            metadata: metadata(),
         };
         let (variant, reason) = match chosen {
             Ok((Some(variant), reason)) => (self.variants.get_key_value(variant), reason),
@@ -383,7 +397,7 @@ impl Flag {
                 reason,
                 error: None,
                 message: None,
-                metadata: &self.metadata,
+                metadata: metadata(),
             },
         }
     }

@@ -173,7 +173,9 @@ impl<'a> Run<'a> {
         }
         let mut values = Vec::with_capacity(rules.len());
         for rule in rules {
-            values.push(self.eval(rule, scope)?);
+            let value = self.eval(rule, scope)?;
+            self.spend(size(&value) / 16)?; // to compare or join it, at worst
+            values.push(value);
         }
         let null = Cow::Owned(Value::Null);
         let first = values.first().unwrap_or(&null);

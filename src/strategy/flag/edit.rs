@@ -430,18 +430,20 @@ impl Change {
             let ghost = Compiled::new(Arc::new(spec), &declared, today, &resolve, live)?;
             flags.push(Arc::new(ghost.gone()));
         }
+        let mut required: BTreeMap<&str, u32> = BTreeMap::new();
+        if !self.gone.is_empty() {
+            let others = base.present().map(|(slot, _)| slot).chain(self.specs.keys().copied());
+            for other in others.filter(|other| !self.gone.contains(other)) {
+                let names = spec_of(other).requires.iter().map(|required| &*required.flag);
+                required.extend(names.map(|name| (name, other)));
+            }
+        }
         for slot in &self.gone {
             let gone = &flags[*slot as usize];
-            let by = base.present().map(|(slot, _)| slot).chain(self.specs.keys().copied()).find(
-                |other| {
-                    !self.gone.contains(other)
-                        && spec_of(*other).requires.iter().any(|req| req.flag == gone.spec.name)
-                },
-            );
-            if let Some(by) = by {
+            if let Some(by) = required.get(gone.spec.name.as_str()) {
                 return Err(FlagError::StillRequired {
                     flag: gone.spec.name.clone(),
-                    by: spec_of(by).name.clone(),
+                    by: spec_of(*by).name.clone(),
                 });
             }
             flags[*slot as usize] = Arc::new(gone.gone());

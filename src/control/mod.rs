@@ -12,6 +12,8 @@ pub mod flag_gate;
 pub mod pilot;
 pub mod plane;
 pub mod pool;
+pub mod shadow_mode;
+pub mod shadow_page;
 pub mod start;
 pub mod status;
 

@@ -323,6 +323,49 @@ where
         }
     }
 
+    /// Asks the stable model (see [`LaneBuilder::noise_floor`]) about a request that somebody
+    /// serves, and hands its answer to `then`, on the lane's executor; `None` where it gave none.
+    ///
+    /// For after the shadow. In a canary or an A/B test the stable model's score on the same request
+    /// is a covariate that says how hard the request is: given to
+    /// [`Measurement::with_before`](crate::judge::experiment::Measurement::with_before), it takes
+    /// what requests differ in out of the comparison (CUPED). It may be asked for after the arm is
+    /// chosen, since it depends on the request and not on the arm; so ask in **both** arms alike,
+    /// and not in place of the baseline's own answer, or a noisy model's luck leaks into one arm.
+    ///
+    /// Sampled by subject as shadows are, within `in_flight`, and counted nowhere: what is shed or
+    /// skipped is simply never handed over.
+    pub fn ask_stable(
+        &self,
+        request: &Request<'_>,
+        input: &Arc<M::Input>,
+        then: impl FnOnce(Option<M::Output>) + Send + 'static,
+    ) -> Offered {
+        let inner = &self.inner;
+        if inner.stable.is_none() || inner.state.load(Ordering::Relaxed) != OPEN {
+            return Offered::Skipped;
+        }
+        if !inner.samples(inner.hash_of(&request.subject)) {
+            return Offered::NotSampled;
+        }
+        if inner.tallies.in_flight.fetch_add(1, Ordering::AcqRel) >= inner.options.in_flight {
+            inner.tallies.in_flight.fetch_sub(1, Ordering::AcqRel);
+            return Offered::Shed;
+        }
+        let held = Held(Arc::clone(inner));
+        let input = Arc::clone(input);
+        let job = Box::new(move || {
+            let asked = caught(|| then(held.0.ask(Arm::BASELINE, &input).2));
+            if let Err(payload) = asked {
+                discard(payload);
+            }
+        });
+        match inner.executor.spawn(job) {
+            Ok(()) => Offered::Taken,
+            Err(_) => Offered::Shed,
+        }
+    }
+
     /// Keeps a place for a sample's outputs, if that can be done at once.
     fn expect(&self, sample: u64) -> bool {
         let Some(mut truths) = briefly(&self.inner.truths) else {
@@ -469,6 +512,12 @@ where
         &self.inner.options
     }
 
+    /// Whether the stable model is asked a second time on a part of the requests.
+    #[must_use]
+    pub fn measures_noise(&self) -> bool {
+        self.inner.stable.is_some() && self.inner.options.noise > TrafficShare::NONE
+    }
+
     /// Whether requests are taken.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -488,6 +537,15 @@ where
     /// Runs nothing more, for good.
     pub fn stop(&self) {
         self.inner.state.store(STOPPED, Ordering::Release);
+    }
+}
+
+/// A place in the lane that is counted nowhere else.
+struct Held<M: Model, C: Clock>(Arc<Inner<M, C>>);
+
+impl<M: Model, C: Clock> Drop for Held<M, C> {
+    fn drop(&mut self) {
+        self.0.tallies.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -13,7 +13,6 @@ use crate::control::shadow_page::{Names, page};
 use crate::ids::{Arm, Segment};
 use crate::judge::shadow::{ShadowReport, ShadowRules, ShadowVerdict};
 use crate::model::{Model, SyncModel};
-use crate::observe::explorer::explorer::Exploration;
 use crate::serve::request::Request;
 use crate::serve::router::{Answer, Router};
 use crate::serve::shadow_lane::{ShadowLane, Told};
@@ -198,6 +197,7 @@ where
     /// What the shadow has come to. Looking is free: the verdict errs as rarely at the thousandth
     /// look as at the first.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the rules were checked at the start")]
     pub fn report(&self) -> ShadowReport {
         let (classes, clusters) = (self.lane.classes(), self.lane.clusters());
         let report = self.rules.judge(&self.lane.counts(), Some(&classes), Some(&clusters));
@@ -243,7 +243,7 @@ where
             candidate: &self.candidate,
             segment: &|segment: Segment| self.router.segment_name(segment).map(ToString::to_string),
         };
-        let cases = self.lane.exploration().unwrap_or_else(Exploration::default);
+        let cases = self.lane.exploration().unwrap_or_default();
         page(&names, &self.report(), &self.lane.counts(), &cases)
     }
 

@@ -36,6 +36,7 @@ pub struct ShadowRules {
     /// The accuracy that may be lost, where truth arrives: with a margin, a promotion waits for it.
     pub quality: Option<f64>,
     /// How often a candidate that is fine in every respect may be refused, however often one looks.
+    /// It is shared out evenly: to failures, latency, agreement, quality, and the segments together.
     pub alpha: f64,
     /// How often one that is not may pass.
     pub beta: f64,
@@ -192,8 +193,7 @@ impl ShadowRules {
         clusters: Option<&Clusters>,
     ) -> Result<ShadowReport, StatsError> {
         self.check()?;
-        // Half of alpha for the four questions, half for the segments.
-        let alpha = self.alpha / 8.0;
+        let alpha = self.alpha / FAMILIES;
         let clustering = clusters.and_then(Clustering::of);
         let agreement = self.agreement_reading(counts, clustering.as_ref(), alpha)?;
         let failures = self.failures(alpha, counts)?;
@@ -273,18 +273,18 @@ impl ShadowRules {
 
     /// Where the candidate does not do as asked in one segment, although it may on the whole. All
     /// segments are tested together, so that the part of false finds among the finds is at most
-    /// half of alpha, however many segments there are and however they hang together.
+    /// a fifth of alpha, however many segments there are and however they hang together.
     fn segments(&self, counts: &ShadowCounts) -> Result<Vec<SegmentReport>, StatsError> {
         let mut reports = Vec::new();
         for segment in &counts.segments {
-            let half = self.alpha / 2.0;
+            let alpha = self.alpha / FAMILIES;
             let mut evidence = Vec::new();
             if self.excess.is_none() {
-                let mut agreement = Agreement::new(self.agreement, half, self.beta)?;
+                let mut agreement = Agreement::new(self.agreement, alpha, self.beta)?;
                 agreement.observe(segment.matches, segment.pairs);
                 evidence.push(agreement.reading().ln_bad);
             } else if let Some(margin) = self.excess {
-                let mut excess = Excess::new(margin, half, self.beta)?;
+                let mut excess = Excess::new(margin, alpha, self.beta)?;
                 excess.observe(&segment.noise);
                 evidence.push(excess.reading().ln_bad);
             }
@@ -292,7 +292,7 @@ impl ShadowRules {
                 [(self.failures, &segment.answered), (USUAL_LOSS, &segment.truth)]
             {
                 if pairs.total() > 0 {
-                    let mut quality = PairedQuality::new(margin, half, self.beta)?;
+                    let mut quality = PairedQuality::new(margin, alpha, self.beta)?;
                     quality.observe(pairs);
                     evidence.push(quality.reading().ln_bad);
                 }
@@ -303,7 +303,7 @@ impl ShadowRules {
             reports.push(SegmentReport { counts: *segment, ln_bad, worse: false });
         }
         let evidence: Vec<f64> = reports.iter().map(|report| report.ln_bad).collect();
-        let refuted = e_benjamini_hochberg(&evidence, self.alpha / 2.0)?;
+        let refuted = e_benjamini_hochberg(&evidence, self.alpha / FAMILIES)?;
         reports.iter_mut().zip(refuted).for_each(|(report, refuted)| report.worse = refuted);
         Ok(reports)
     }
@@ -425,5 +425,7 @@ impl ShadowRules {
 
 /// The fewest requests from which anything is concluded.
 const FEWEST: u64 = 100;
+/// Four questions, and the segments.
+const FAMILIES: f64 = 5.0;
 /// The loss of accuracy held against truths that nobody asked for.
 const USUAL_LOSS: f64 = 0.02;

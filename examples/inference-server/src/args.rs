@@ -39,6 +39,10 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// Where to draw the rollout.
     pub svg: Option<PathBuf>,
+    /// Where to write the shadow's report as a page.
+    pub page: Option<PathBuf>,
+    /// Where to write the cases on which the models differ, as JSON Lines.
+    pub cases: Option<PathBuf>,
     /// Address to listen on.
     pub listen: String,
 }
@@ -113,6 +117,8 @@ impl Options {
             },
             "--json" => self.json = Some(value.into()),
             "--svg" => self.svg = Some(value.into()),
+            "--page" => self.page = Some(value.into()),
+            "--cases" => self.cases = Some(value.into()),
             "--listen" => self.listen = value,
             other => return Err(ArgsError(format!("`{other}` is not an option"))),
         }
@@ -133,6 +139,8 @@ impl Default for Options {
             take: None,
             json: None,
             svg: None,
+            page: None,
+            cases: None,
             listen: "127.0.0.1:8080".to_owned(),
         }
     }
@@ -154,7 +162,16 @@ const DEMO: &[&str] = &[
     "--json",
     "--svg",
 ];
-const COMPARE: &[&str] = &["--baseline", "--candidate", "--models", "--samples", "--take"];
+const COMPARE: &[&str] = &[
+    "--baseline",
+    "--candidate",
+    "--models",
+    "--samples",
+    "--seed",
+    "--take",
+    "--page",
+    "--cases",
+];
 
 /// What `help` prints.
 pub const USAGE: &str = "\
@@ -179,8 +196,11 @@ inference-server demo
       --svg FILE       draw the rollout there
 
 inference-server compare --baseline NAME --candidate NAME
-    Runs both models over the samples and counts answers fixed and broken.
-      --models DIR, --samples DIR, --take N   as above
+    Runs both models over the samples, counts answers fixed and broken, and says what a shadow
+    would come to: agreement, who is right, label by label, and how sure that is.
+      --models DIR, --samples DIR, --seed N, --take N   as above
+      --page FILE      write the shadow's report there, as a page
+      --cases FILE     write the cases on which they differ there, as JSON Lines
 
 Exit code: 0 when the command did its work, 1 when it could not, 2 for bad arguments.
 ";

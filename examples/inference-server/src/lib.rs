@@ -14,4 +14,5 @@ pub mod pack;
 pub mod problem;
 pub mod running;
 pub mod service;
+pub mod shadowed;
 pub mod ticket;

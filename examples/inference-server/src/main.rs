@@ -12,6 +12,7 @@ use inference_server::model::{Classifier, Confidence};
 use inference_server::pack;
 use inference_server::running::Running;
 use inference_server::service::{Loud, Service, Settings};
+use inference_server::shadowed::shadow;
 use pilotage::rollout::plan::Plan;
 
 fn main() -> ExitCode {
@@ -51,10 +52,18 @@ fn run_compare(options: &Options) -> Result<(), Failure> {
         eprintln!("error: compare wants --baseline and --candidate");
         std::process::exit(2);
     };
-    let baseline = Classifier::load(&options.models, baseline)?;
-    let candidate = Classifier::load(&options.models, candidate)?;
+    let baseline = Arc::new(Classifier::load(&options.models, baseline)?);
+    let candidate = Arc::new(Classifier::load(&options.models, candidate)?);
     let mut samples = pack::read(&options.samples)?;
     samples.truncate(options.take.unwrap_or(samples.len()));
+    let shadowed = shadow(&baseline, &candidate, &samples, options.seed)?;
+    println!("{shadowed}");
+    if let Some(path) = &options.page {
+        std::fs::write(path, shadowed.page())?;
+    }
+    if let Some(path) = &options.cases {
+        std::fs::write(path, shadowed.cases.json_lines())?;
+    }
     for c in [Confidence::BestGuess, Confidence::Medium, Confidence::High] {
         println!("{c:?} {}", compare(&baseline, &candidate, c, &samples)?);
     }

@@ -18,6 +18,8 @@ pub struct Sample {
     pub id: u64,
     /// What it truly is.
     pub label: String,
+    /// The package it was taken from: samples of one package are alike.
+    pub package: String,
     /// What a user would send.
     pub content: Vec<u8>,
 }
@@ -104,7 +106,7 @@ fn sample(row: &str, bytes: &[u8], end: &mut usize) -> Result<(Sample, String), 
         return Err("quoted fields are not understood; no field may hold a comma".to_owned());
     }
     let fields: Vec<&str> = row.split(',').collect();
-    let [id, label, offset, len, .., hash] = fields[..] else {
+    let [id, label, offset, len, registry, package, .., hash] = fields[..] else {
         return Err(format!("{} fields, expected {FIELDS}", fields.len()));
     };
     if fields.len() != FIELDS {
@@ -133,7 +135,8 @@ fn sample(row: &str, bytes: &[u8], end: &mut usize) -> Result<(Sample, String), 
         return Err(format!("sha256 is {found}, but the row says `{hash}`"));
     }
     let id = number("id", id)? as u64;
-    Ok((Sample { id, label: label.to_owned(), content: content.to_vec() }, found))
+    let package = format!("{registry}/{package}");
+    Ok((Sample { id, label: label.to_owned(), package, content: content.to_vec() }, found))
 }
 
 /// The rows already read, by what must not occur twice.

@@ -318,7 +318,7 @@ fn every_pair_is_in_its_segment_and_the_segments_add_up() {
         assert_eq!((seen.pairs, seen.matches, seen.truth.only_baseline), (pairs, 50, 50));
     }
     assert_eq!((counts.pairs, counts.matches, counts.truth.total()), (300, 150, 300));
-    assert_eq!(lane.clusters().filled() > 200, true);
+    assert!(lane.clusters().filled() > 200);
 }
 
 #[test]

@@ -19,7 +19,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::paired::{Opposed, PairedReading, PairedVerdict, opposed};
+use crate::judge::paired::{Agreement, Opposed, PairedReading, PairedVerdict, opposed};
 use crate::observe::shadow::PairedTruth;
 use crate::stats::eprocess_grid::log_sum_exp;
 use crate::stats::error::{StatsError, open_unit};
@@ -62,6 +62,20 @@ impl Excess {
         open_unit("alpha", alpha)?;
         open_unit("beta", beta)?;
         Ok(Self { margin, alpha, beta, counts: PairedTruth::default(), least: 100 })
+    }
+
+    /// The question that takes the place of `agreement` where the baseline's noise is measured: the
+    /// same levels, and as a margin what the threshold leaves for disagreement.
+    #[must_use]
+    pub fn instead_of(agreement: &Agreement) -> Self {
+        let (threshold, alpha, beta) = agreement.terms();
+        Self { margin: 1.0 - threshold, alpha, beta, counts: PairedTruth::default(), least: 100 }
+    }
+
+    /// Requests with three answers seen so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.counts.total()
     }
 
     /// With another least number of requests with three answers; 100 unless set.

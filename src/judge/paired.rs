@@ -129,6 +129,12 @@ impl Agreement {
         self
     }
 
+    /// What it asks: the threshold, and how often it may refuse and pass wrongly.
+    #[must_use]
+    pub const fn terms(&self) -> (f64, f64, f64) {
+        (self.threshold, self.alpha, self.beta)
+    }
+
     /// Adds a batch: `agreed` out of `compared` pairs. More agreed than compared counts as all.
     pub fn observe(&mut self, agreed: u64, compared: u64) {
         self.agreed = self.agreed.saturating_add(agreed.min(compared));

@@ -6,14 +6,17 @@
 //!
 //! Agreement is a stand-in for quality while the truth is not known: a candidate that disagrees
 //! because it is right is no reason to stop. So agreement refuses only where no quality is shown.
+//! And where the lane asks the baseline twice, disagreement is judged above the baseline's own: a
+//! model that draws its answers is not to be refused for differing from its last draw.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Arm;
+use crate::judge::excess::Excess;
 use crate::judge::guardrail::Guardrail;
-use crate::judge::paired::{Agreement, PairedQuality, PairedVerdict};
+use crate::judge::paired::{Agreement, PairedQuality, PairedReading, PairedVerdict};
 use crate::judge::stage::{JudgeError, StageJudge};
 use crate::judge::verdict::Verdict;
 use crate::machine::Seen;
@@ -27,6 +30,9 @@ use crate::strategy::conclusion::{Conclusion, Step};
 pub struct Shadow {
     judge: StageJudge,
     agreement: Option<Agreement>,
+    /// Asked instead of agreement, from the first second run of the baseline on.
+    #[serde(default)]
+    excess: Option<Excess>,
     quality: Option<PairedQuality>,
     seen: ShadowCounts,
 }
@@ -45,12 +51,14 @@ impl Shadow {
         planned: Duration,
     ) -> Result<Self, JudgeError> {
         let judge = StageJudge::new(guardrails, alpha, beta, planned)?;
-        Ok(Self { judge, agreement: None, quality: None, seen: ShadowCounts::default() })
+        let (agreement, excess, quality) = (None, None, None);
+        Ok(Self { judge, agreement, excess, quality, seen: ShadowCounts::default() })
     }
 
     /// Asks for agreement.
     #[must_use]
     pub fn with_agreement(mut self, agreement: Agreement) -> Self {
+        self.excess = Some(Excess::instead_of(&agreement));
         self.agreement = Some(agreement);
         self
     }
@@ -72,8 +80,12 @@ impl Shadow {
         if let Some(agreement) = &mut self.agreement {
             agreement.observe(batch.matches, batch.pairs);
         }
+        if let Some(excess) = &mut self.excess {
+            excess.observe(&batch.noise.matched);
+        }
         if let Some(quality) = &mut self.quality {
             quality.observe(&batch.truth);
+            quality.observe_labels(&batch.labels);
         }
         self.seen.merge(batch);
     }
@@ -99,6 +111,15 @@ impl Shadow {
     #[must_use]
     pub const fn agreement(&self) -> Option<&Agreement> {
         self.agreement.as_ref()
+    }
+
+    /// What the evidence says of agreement, where it is asked for: above the baseline's own noise
+    /// once that was measured.
+    #[must_use]
+    pub fn agreed(&self) -> Option<PairedReading> {
+        let agreement = self.agreement.as_ref()?;
+        let measured = self.excess.as_ref().filter(|_| self.seen.noise.runs > 0);
+        Some(measured.map_or_else(|| agreement.reading(), Excess::reading))
     }
 
     /// What was seen of `arm` on the shadowed requests.
@@ -146,5 +167,40 @@ impl Shadow {
             Some(all.into_iter().flatten().collect::<Vec<_>>().join("; "))
         };
         Conclusion::new(step, why.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::TrafficShare;
+
+    fn shadow(edit: impl FnOnce(&mut ShadowCounts)) -> Conclusion {
+        let agreement = Agreement::new(0.85, 0.05, 0.05).unwrap();
+        let guardrails = vec![Guardrail::error_rate()];
+        let mut shadow = Shadow::new(guardrails, 0.01, 0.05, Duration::from_secs(60))
+            .unwrap()
+            .with_agreement(agreement);
+        let mut counts = ShadowCounts { pairs: 4_000, matches: 3_000, ..ShadowCounts::default() };
+        for arm in [&mut counts.baseline, &mut counts.candidate] {
+            (arm.started, arm.ended[0]) = (4_000, 4_000);
+        }
+        edit(&mut counts);
+        let seen = Seen::live(TrafficShare::NONE, Delta::default()).with_shadow(counts);
+        shadow.observe(&seen);
+        shadow.conclusion()
+    }
+
+    #[test]
+    fn disagreement_is_held_against_the_baselines_own_where_that_is_known() {
+        assert_eq!(shadow(|_| ()).step, Step::TakeBack);
+        let noisy = shadow(|counts| {
+            counts.noise.runs = 800;
+            let matched = &mut counts.noise.matched;
+            (matched.both_right, matched.both_wrong) = (500, 100);
+            (matched.only_baseline, matched.only_candidate) = (100, 100);
+        });
+        assert_ne!(noisy.step, Step::TakeBack, "{noisy:?}");
+        assert!(noisy.why.contains("above the baseline's own"), "{noisy:?}");
     }
 }

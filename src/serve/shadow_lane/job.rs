@@ -230,11 +230,12 @@ impl<M: Model, C: Clock> Place<M, C> {
         let inner = &self.inner;
         let judge = {
             let mut truths = inner.truths.lock();
+            let waiting = truths.pairs.remove(&sample);
             if void {
-                truths.pairs.remove(&sample);
+                drop(truths); // what waits may be a closure of the user's
                 return;
             }
-            match truths.pairs.remove(&sample) {
+            match waiting {
                 None => return, // it made room for others
                 Some(Pair::Told(judge)) => {
                     truths.judged.first(sample);
@@ -290,9 +291,8 @@ impl<M: Model, C: Clock> Drop for Place<M, C> {
     fn drop(&mut self) {
         if let Some(sample) = self.truth {
             // Perhaps on the request path: a place that stays behind makes room in its time.
-            if let Some(mut truths) = briefly(&self.inner.truths) {
-                truths.pairs.remove(&sample);
-            }
+            let gone = briefly(&self.inner.truths).and_then(|mut t| t.pairs.remove(&sample));
+            drop(gone); // outside the lock: it may be a closure of the user's
         }
         let tallies = &self.inner.tallies;
         let count = match self.end {

@@ -11,6 +11,10 @@
 //!
 //! A hung computation cannot be broken off from outside: it keeps its thread and its place, and the
 //! lane sheds once its places are taken. [`ShadowLane::overdue`] counts such calls.
+//!
+//! Memory is bounded: `in_flight` inputs and outputs under way, `samples` pairs of outputs that wait
+//! for their truth, the hashes of the last 65,536 samples compared and judged (a few MiB at most),
+//! 256 names of classes, 1,024 buckets of clusters, and what an explorer is allowed.
 
 mod builder;
 mod inner;

@@ -1,10 +1,13 @@
 //! Says which arm a subject belongs to.
 //!
 //! [`bucket`] turns a salt and a subject into a number, for ever the same; [`switch`] holds the
-//! split of traffic those numbers are compared with. Neither knows what a model is. [`splitters`]
+//! split of traffic those numbers are compared with. Neither knows what a model is. [`audience`] and
+//! [`layer`] say who takes part at all. [`splitters`]
 //! holds how other programs split, for agreement with them.
 
+pub mod audience;
 pub mod bucket;
+pub mod layer;
 pub mod siphash;
 pub mod splitters;
 pub mod switch;

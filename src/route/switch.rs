@@ -42,6 +42,17 @@ impl Slot {
     }
 }
 
+/// Whom a split is for.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// Everybody who is exposed.
+    #[default]
+    Everybody,
+    /// Whom the router's [`Audience`](crate::route::audience::Audience) lets in.
+    Audience,
+}
+
 /// How traffic is split, in full.
 ///
 /// A subject takes part when its exposure hash is inside `exposure`; one that takes part is on the
@@ -57,6 +68,9 @@ pub struct Split {
     pub exposure: TrafficShare,
     /// Of those who take part, who is served by the candidate.
     pub candidate: TrafficShare,
+    /// Who may take part.
+    #[serde(default)]
+    pub entry: Entry,
 }
 
 impl Default for Split {
@@ -66,6 +80,7 @@ impl Default for Split {
             primary: Slot::First,
             exposure: TrafficShare::ALL,
             candidate: TrafficShare::NONE,
+            entry: Entry::Everybody,
         }
     }
 }
@@ -87,6 +102,12 @@ impl Split {
     #[must_use]
     pub const fn exposed(self, exposure: TrafficShare) -> Self {
         Self { epoch: self.epoch.next(), exposure, ..self }
+    }
+
+    /// The next split, for these.
+    #[must_use]
+    pub const fn entered_by(self, entry: Entry) -> Self {
+        Self { epoch: self.epoch.next(), entry, ..self }
     }
 
     /// The next split, with everybody on the baseline.
@@ -113,6 +134,7 @@ impl Split {
 
     const fn pack(self) -> u64 {
         (self.epoch.number() as u64) << 48
+            | (self.entry as u64) << ENTRY_BIT
             | (self.primary.index() as u64) << 40
             | (self.exposure.ppm() as u64) << 20
             | self.candidate.ppm() as u64
@@ -125,9 +147,13 @@ impl Split {
             primary: if word >> 40 & 1 == 0 { Slot::First } else { Slot::Second },
             exposure: share_in(word >> 20),
             candidate: share_in(word),
+            entry: if word >> ENTRY_BIT & 1 == 0 { Entry::Everybody } else { Entry::Audience },
         }
     }
 }
+
+/// Above the shares and the primary slot.
+const ENTRY_BIT: u32 = 41;
 
 /// A split as the word holds it: a request looks at what it needs and takes nothing apart.
 #[derive(Clone, Copy, Debug)]
@@ -146,10 +172,11 @@ impl Packed {
         (self.0 >> 40) as usize & 1
     }
 
-    /// Whether everybody takes part.
+    /// Whether everybody takes part: all are exposed, and there is no audience.
     #[inline]
     pub(crate) const fn exposes_all(self) -> bool {
-        self.0 >> 20 & 0xf_ffff == TrafficShare::ALL.ppm() as u64
+        let exposure_and_entry = 0xf_ffff << 20 | 1 << ENTRY_BIT;
+        self.0 & exposure_and_entry == (TrafficShare::ALL.ppm() as u64) << 20
     }
 
     /// Whether a subject of this hash that takes part is on the candidate.
@@ -346,7 +373,8 @@ impl TrafficSwitch for SplitWord {
             } else if now == *order {
                 Some(now)
             } else if order.only_takes_back(now) {
-                Some(Split { epoch: now.epoch.next(), ..*order })
+                // An order made before an audience came must not let everybody in.
+                Some(Split { epoch: now.epoch.next(), entry: now.entry, ..*order })
             } else {
                 None
             }
@@ -378,6 +406,17 @@ mod tests {
         let split = word.read();
         assert_eq!((split.primary, split.candidate), (Slot::Second, TrafficShare::NONE));
         assert_eq!(split.epoch, Epoch::new(2));
+    }
+
+    #[test]
+    fn a_late_rollback_does_not_let_everybody_in() {
+        let word = SplitWord::default();
+        let rollback = word.read().rolled_back();
+        word.shift(&word.read().shifted(share(50_000))).unwrap();
+        word.shift(&word.read().entered_by(Entry::Audience)).unwrap();
+        word.shift(&rollback).unwrap();
+        let split = word.read();
+        assert_eq!((split.candidate, split.entry), (TrafficShare::NONE, Entry::Audience));
     }
 
     #[test]
@@ -413,13 +452,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_word_holds_the_whole_split(
-            epoch: u16, second: bool, exposure in 0_u32..=1_000_000, candidate in 0_u32..=1_000_000,
+            epoch: u16, second: bool, listed: bool, exposure in 0_u32..=1_000_000, candidate in 0_u32..=1_000_000,
         ) {
             let split = Split {
                 epoch: Epoch::new(epoch),
                 primary: if second { Slot::Second } else { Slot::First },
                 exposure: share(exposure),
                 candidate: share(candidate),
+                entry: if listed { Entry::Audience } else { Entry::Everybody },
             };
             prop_assert_eq!(Split::unpack(split.pack()), split);
         }

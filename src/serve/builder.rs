@@ -262,6 +262,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             tag: (xxh3_64(scheme.salt().as_bytes()) >> 32) as u16 & 0x3ff,
             bucketing,
             word: Arc::new(SplitWord::new(split)),
+            admission: arc_swap::ArcSwapOption::empty(),
             slots,
             recorder,
             segments: segments.into(),

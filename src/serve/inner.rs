@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -15,8 +16,9 @@ use crate::observe::recorder::Recorder;
 use crate::observe::sink::MetricsSink;
 use crate::observe::thread_place::Place;
 use crate::outcome::Outcome;
+use crate::route::audience::{Admission, Standing};
 use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
-use crate::route::switch::{Packed, Slot, Split, SplitWord};
+use crate::route::switch::{Entry, Packed, Slot, Split, SplitWord};
 use crate::serve::late::Seen;
 use crate::serve::request::{Group, Request, Subject};
 use crate::serve::slots::Slots;
@@ -82,6 +84,8 @@ pub(crate) struct Inner<M, C: Clock> {
     pub(crate) slots: Slots<M>,
     pub(crate) recorder: Recorder,
     pub(crate) segments: Box<[Name]>,
+    /// Who takes part, where the split says that this decides.
+    pub(crate) admission: ArcSwapOption<Admission>,
     pub(crate) name: Name,
     pub(crate) scheme: Scheme,
     /// Tells this router from every other of this process.
@@ -125,7 +129,7 @@ impl<M, C: Clock> Inner<M, C> {
             Subject::Unknown => None,
             _ => Some(SubjectTag::of(hash)),
         };
-        let (arm, draw) = match self.arm_without_draw(request, split, hash) {
+        let (arm, draw) = match self.arm_without_draw(request, split, segment, hash) {
             Some(arm) => (arm, Draw::Chosen),
             None if inside(hash, split.candidate) => (Arm::CANDIDATE, Draw::Random),
             None => (Arm::BASELINE, Draw::Random),
@@ -138,19 +142,44 @@ impl<M, C: Clock> Inner<M, C> {
         &self,
         request: &Request<'_>,
         split: Split,
+        segment: Segment,
         hash: u64,
     ) -> Option<Arm> {
         if let Some(arm) = request.forced.and_then(|forced| forced.arm(self.id, split)) {
             return Some(arm);
         }
+        let decimal;
+        let subject = match request.subject {
+            Subject::Bytes(id) => Some(id),
+            Subject::Number(id) => {
+                decimal = Decimal::of(id);
+                Some(decimal.as_bytes())
+            }
+            Subject::Signed(id) => {
+                decimal = Decimal::of_signed(id);
+                Some(decimal.as_bytes())
+            }
+            Subject::Unknown => None,
+        };
+        if split.entry == Entry::Audience {
+            let admission = self.admission.load();
+            // Without an audience that lets somebody in, nobody is.
+            let standing = admission.as_ref().map(|known| known.standing(subject, segment));
+            match standing.unwrap_or(Standing::Baseline) {
+                Standing::Baseline => return Some(Arm::BASELINE),
+                Standing::Candidate if split.candidate == TrafficShare::NONE => {
+                    return Some(Arm::BASELINE);
+                }
+                Standing::Candidate => return Some(Arm::CANDIDATE),
+                Standing::Drawn => {}
+            }
+        }
         if split.exposure == TrafficShare::ALL {
             return None;
         }
-        let exposure = match request.subject {
-            Subject::Bytes(id) => self.bucketing.exposure_hash(id),
-            Subject::Number(id) => self.bucketing.exposure_hash(Decimal::of(id).as_bytes()),
-            Subject::Signed(id) => self.bucketing.exposure_hash(Decimal::of_signed(id).as_bytes()),
-            Subject::Unknown => xxh3_64_with_seed(&hash.to_le_bytes(), self.id),
+        let exposure = match subject {
+            Some(id) => self.bucketing.exposure_hash(id),
+            None => xxh3_64_with_seed(&hash.to_le_bytes(), self.id),
         };
         (!inside(exposure, split.exposure)).then_some(Arm::BASELINE)
     }

@@ -15,8 +15,9 @@ use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::thread_place::Place;
 use crate::observe::window::Quantiles;
 use crate::outcome::{Outcome, Status};
+use crate::route::audience::{Audience, AudienceError};
 use crate::route::bucket::Scheme;
-use crate::route::switch::{Split, SplitWord};
+use crate::route::switch::{Entry, Split, SplitWord, TrafficSwitch};
 use crate::serve::catch::{Payload, caught, caught_future, discard};
 use crate::serve::guard::{Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
@@ -127,7 +128,8 @@ impl<M, C: Clock> Router<M, C> {
     /// drawn anew each time.
     #[must_use]
     pub fn arm_of(&self, request: &Request<'_>) -> Arm {
-        self.inner.assign(request, self.inner.word.packed(), Segment::NONE).arm()
+        let segment = self.inner.segment_of(request);
+        self.inner.assign(request, self.inner.word.packed(), segment).arm()
     }
 
     /// Counts a truth that arrived after its call had ended: whether the answer was right, a
@@ -210,6 +212,35 @@ impl<M, C: Clock> Router<M, C> {
     #[must_use]
     pub fn split(&self) -> Split {
         self.inner.word.read()
+    }
+
+    /// Lets only this audience take part from now on, or everybody again. What was seen before
+    /// counts no longer, as after every change of the split; a request that begins meanwhile may
+    /// be placed by the new audience and counted under the old split.
+    ///
+    /// A router that is built after a restart needs its audience again; until then a stored split
+    /// that asks for one lets nobody in.
+    ///
+    /// # Errors
+    ///
+    /// [`AudienceError::Undeclared`] when it names a segment this router has not declared. The one
+    /// in force stays.
+    pub fn set_audience(&self, audience: Option<&Audience>) -> Result<Split, AudienceError> {
+        let entry = match audience {
+            Some(audience) => {
+                let admission = audience.admission(&self.inner.segments)?;
+                // Before the word that sends requests to it.
+                self.inner.admission.store(Some(Arc::new(admission)));
+                Entry::Audience
+            }
+            None => Entry::Everybody,
+        };
+        loop {
+            let order = self.split().entered_by(entry);
+            if self.inner.word.shift(&order).is_ok() {
+                return Ok(order);
+            }
+        }
     }
 
     /// The name of the model that serves as `arm` now.

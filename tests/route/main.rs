@@ -1,5 +1,7 @@
 //! Promises of `route`: assignment is the same everywhere and for ever.
 
+mod independence;
+
 use pilotage::route::bucket::{hash_of, millionth, seed_of};
 
 /// The table is committed; `PILOTAGE_BUCKETING_VECTORS` names another of the same columns, or the

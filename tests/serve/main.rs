@@ -1,5 +1,6 @@
 //! Promises of `serve`: every call counts once, and nothing reaches the caller but an answer.
 
+mod audience;
 mod calls;
 mod shadow;
 mod truth;

@@ -200,7 +200,12 @@ where
     #[expect(clippy::missing_panics_doc, reason = "the rules were checked at the start")]
     pub fn report(&self) -> ShadowReport {
         let (classes, clusters) = (self.lane.classes(), self.lane.clusters());
-        let report = self.rules.judge(&self.lane.counts(), Some(&classes), Some(&clusters));
+        let name = |segment: Segment| match self.router.segment_name(segment) {
+            Some(name) => name.to_string(),
+            None => format!("segment {}", segment.index()),
+        };
+        let counts = self.lane.counts();
+        let report = self.rules.judge_named(&counts, Some(&classes), Some(&clusters), &name);
         report.expect("the rules were checked at the start")
     }
 

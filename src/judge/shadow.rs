@@ -192,6 +192,22 @@ impl ShadowRules {
         classes: Option<&Classes>,
         clusters: Option<&Clusters>,
     ) -> Result<ShadowReport, StatsError> {
+        let number = |segment: Segment| format!("segment {}", segment.index());
+        self.judge_named(counts, classes, clusters, &number)
+    }
+
+    /// As [`ShadowRules::judge`], with names for the segments.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShadowRules::check`].
+    pub fn judge_named(
+        &self,
+        counts: &ShadowCounts,
+        classes: Option<&Classes>,
+        clusters: Option<&Clusters>,
+        names: &dyn Fn(Segment) -> String,
+    ) -> Result<ShadowReport, StatsError> {
         self.check()?;
         let alpha = self.alpha / FAMILIES;
         let clustering = clusters.and_then(Clustering::of);
@@ -217,7 +233,7 @@ impl ShadowRules {
             clustering,
             segments,
         };
-        (report.verdict, report.sentence) = self.conclude(counts, &report);
+        (report.verdict, report.sentence) = self.conclude(counts, &report, names);
         Ok(report)
     }
 
@@ -279,7 +295,12 @@ impl ShadowRules {
         for segment in &counts.segments {
             let alpha = self.alpha / FAMILIES;
             let mut evidence = Vec::new();
-            if self.excess.is_none() {
+            // Where the truth is known, agreement is no stand-in for it: a candidate that differs
+            // because it is right is none to be worried about.
+            let known = segment.truth.total().saturating_mul(2) >= segment.pairs.max(1);
+            if known {
+                // The truth's evidence follows below.
+            } else if self.excess.is_none() {
                 let mut agreement = Agreement::new(self.agreement, alpha, self.beta)?;
                 agreement.observe(segment.matches, segment.pairs);
                 evidence.push(agreement.reading().ln_bad);
@@ -308,7 +329,12 @@ impl ShadowRules {
         Ok(reports)
     }
 
-    fn conclude(&self, counts: &ShadowCounts, report: &ShadowReport) -> (ShadowVerdict, String) {
+    fn conclude(
+        &self,
+        counts: &ShadowCounts,
+        report: &ShadowReport,
+        names: &dyn Fn(Segment) -> String,
+    ) -> (ShadowVerdict, String) {
         if let Some(why) = self.invalid(counts) {
             return (ShadowVerdict::Invalid { why: why.clone() }, why);
         }
@@ -334,14 +360,23 @@ impl ShadowRules {
             .filter(|segment| segment.worse)
             .map(|segment| segment.counts.segment)
             .collect();
-        if let Some(first) = worse.first() {
-            let all = worse.iter().map(|s| s.index().to_string()).collect::<Vec<_>>().join(", ");
-            let agreed = counts.segment(*first).and_then(SegmentPairs::agreement).unwrap_or(0.0);
+        if !worse.is_empty() {
+            let part = |part: Option<f64>| 100.0 * part.unwrap_or(0.0);
+            let told = worse.iter().map(|segment| {
+                let agreed = counts.segment(*segment).and_then(SegmentPairs::agreement);
+                let truth = counts.segment(*segment).map(|seen| seen.truth).unwrap_or_default();
+                format!(
+                    "{} ({:.1} % agree, {} broken, {} mended)",
+                    names(*segment),
+                    part(agreed),
+                    truth.only_baseline,
+                    truth.only_candidate
+                )
+            });
             let sentence = format!(
-                "the candidate does not do as asked in segment {all} (agreement {:.1} % in the \
-                 first, {:.1} % on the whole)",
-                100.0 * agreed,
-                100.0 * counts.agreement().unwrap_or(0.0),
+                "the candidate does not do as asked in {}; on the whole {:.1} % agree",
+                told.collect::<Vec<_>>().join(", "),
+                part(counts.agreement()),
             );
             return (ShadowVerdict::InvestigateDisagreement, sentence);
         }

@@ -133,15 +133,14 @@ pub fn shadow(
 
     let order = shuffled(samples.len(), seed);
     let next = AtomicUsize::new(0);
-    let pairs: Vec<(usize, bool, bool, bool)> = thread::scope(|scope| {
+    let answers: Vec<(usize, Option<Answer>)> = thread::scope(|scope| {
         let work = || {
-            let mut pairs = Vec::new();
+            let mut answers = Vec::new();
             while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let sample = &samples[*at];
                 let began = Instant::now();
                 let answer = baseline.classify(&sample.content, Confidence::Raw);
                 let latency = began.elapsed();
-                let right = answer.as_ref().is_ok_and(|answer| *answer.label == *sample.label);
                 let who = Request::of(&sample.package).segment(&sample.label);
                 lane.offer(&who, || Offer {
                     input: sample.content.as_slice().into(),
@@ -152,30 +151,32 @@ pub fn shadow(
                     sample: Some(sample.id),
                 });
                 here.run_one();
-                // The truth is told when the candidate is done, and counted by the lane; which of
-                // the two was right is noted for the packages.
-                let seen = Arc::new(Mutex::new(Vec::new()));
-                let (truth, note) = (sample.label.clone(), Arc::clone(&seen));
-                lane.truth(sample.id, move |answer| {
-                    let right = *answer.label == *truth;
-                    note.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((right, answer.label.to_string()));
-                    right
-                });
-                let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let theirs = seen.get(usize::from(answer.is_ok()));
-                let candidate_right = theirs.is_some_and(|(right, _)| *right);
-                let same = answer.is_ok() && seen.len() == 2 && seen[0].1 == seen[1].1;
-                pairs.push((*at, right, candidate_right, same));
+                answers.push((*at, answer.ok()));
             }
-            pairs
+            answers
         };
         let threads: Vec<_> = (0..CALLERS).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no model panics")).collect()
     });
     while lane.in_flight() > 0 {
         here.run_one();
+    }
+    // The truth comes later, as it does; which of the two was right is noted for the packages.
+    let mut pairs = Vec::new();
+    for (at, answer) in answers {
+        let sample = &samples[at];
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (truth, note) = (sample.label.clone(), Arc::clone(&seen));
+        lane.truth(sample.id, move |answer| {
+            note.lock().unwrap_or_else(PoisonError::into_inner).push(answer.label.to_string());
+            *answer.label == *truth
+        });
+        // The baseline is asked about first, where it answered.
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let theirs = seen.get(usize::from(answer.is_some()));
+        let same = answer.as_ref().is_some_and(|old| theirs.is_some_and(|new| *old.label == **new));
+        let right = answer.is_some_and(|answer| *answer.label == *sample.label);
+        pairs.push((at, right, theirs.is_some_and(|new| *new == sample.label), same));
     }
 
     let counts = lane.counts();
@@ -201,7 +202,12 @@ pub fn shadow(
 
     // Where nothing else is asked, what is held against the truth is two points.
     let rules = ShadowRules { quality: Some(MARGIN), ..ShadowRules::default() };
-    let report = rules.judge(&counts, Some(&lane.classes()), Some(&lane.clusters()))?;
+    let name = |segment: Segment| {
+        let label = segment.index().checked_sub(1).and_then(|at| labels.get(at));
+        label.map_or_else(|| "other labels".to_owned(), |label| format!("`{label}`"))
+    };
+    let (classes, clusters) = (lane.classes(), lane.clusters());
+    let report = rules.judge_named(&counts, Some(&classes), Some(&clusters), &name)?;
     Ok(Shadowed {
         baseline: baseline.name().to_owned(),
         candidate: candidate.name().to_owned(),
@@ -315,6 +321,15 @@ impl fmt::Display for Shadowed {
             )?;
         }
         writeln!(f, "  one sample of each package: {}", self.one_each)?;
+        if let Some(agreement) = self.agreement.filter(Clustering::is_clear) {
+            writeln!(
+                f,
+                "  certainty: what the verdict says of accuracy takes samples for independent, and \
+                 these are not: for files of other packages it is as sure as {:.0} samples, not {}",
+                agreement.effective_pairs(),
+                agreement.pairs
+            )?;
+        }
         let worse = report.segments.iter().filter(|segment| segment.worse);
         for segment in worse {
             let seen = &segment.counts;

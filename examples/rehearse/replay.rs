@@ -146,7 +146,7 @@ const SHOWN: usize = 20;
 
 #[derive(Serialize)]
 struct Told {
-    /// promoted, rolled_back, refused, hold or unfinished.
+    /// `promoted`, `rolled_back`, `refused`, `hold` or `unfinished`.
     verdict: &'static str,
     /// The stage it ended in, or stands in.
     stage: String,
@@ -307,7 +307,7 @@ impl Told {
         );
         println!("  {}", self.reason);
         if let Some(holding) = &replayed.holding {
-            println!("  people were told: {holding}");
+            println!("  held: {holding}");
         }
         println!();
         println!(

@@ -1,5 +1,6 @@
 //! Rehearses decisions against invented or recorded traffic, from a seed.
 
+mod attendant;
 pub mod fault;
 pub mod forecast;
 pub mod latency;

@@ -12,13 +12,14 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::ids::Epoch;
 use crate::ids::Name;
-use crate::machine::{Effect, Input, Machine, News, Seen, Shadowing, Transition};
+use crate::machine::{Effect, Input, Machine, Seen, Shadowing, Transition};
 use crate::observe::shadow::ShadowCounts;
 use crate::observe::snapshot::Delta;
 use crate::rollout::pipeline::{End, Rollout, State};
 use crate::rollout::plan::Plan;
 use crate::rollout::trial::TrialError;
 use crate::share::TrafficShare;
+use crate::sim::attendant::{attend, first_date};
 use crate::sim::fault::Fault;
 use crate::sim::world::{Climate, ClimateError, Toll, World};
 
@@ -111,7 +112,6 @@ struct Told {
     toll: Toll,
     log: Vec<Transition>,
     alerts: u64,
-    holding: Option<(Duration, String)>,
     everybody: Option<Duration>,
     looks: u64,
 }
@@ -143,6 +143,7 @@ impl Rehearsal {
             told: Told::default(),
         };
         rehearsal.carry_out(effects);
+        rehearsal.attend(ORIGIN);
         Ok(rehearsal)
     }
 
@@ -175,10 +176,10 @@ impl Rehearsal {
         &self.told.toll
     }
 
-    /// Whether people were told that the present stage holds.
+    /// Whether it stays where it is for a reason people were told of.
     #[must_use]
     pub const fn is_holding(&self) -> bool {
-        self.told.holding.is_some()
+        self.rollout.hold().is_some()
     }
 
     /// Whether the rollout has ended.
@@ -223,7 +224,17 @@ impl Rehearsal {
         self.told.looks += 1;
         let effects = self.rollout.handle(now, &Input::Seen(Box::new(seen)));
         self.carry_out(effects);
+        self.attend(now);
         !self.is_over()
+    }
+
+    /// Gives what the plan asks of people.
+    fn attend(&mut self, now: Moment) {
+        let date = first_date(&self.rollout).after(self.at);
+        for input in attend(&self.rollout, now, date) {
+            let effects = self.rollout.handle(now, &input);
+            self.carry_out(effects);
+        }
     }
 
     /// Goes on until the rollout is over or `until` is reached.
@@ -254,7 +265,7 @@ impl Rehearsal {
             reason,
             at: self.at,
             everybody: self.told.everybody,
-            holding: self.told.holding.clone().map(|(_, why)| why),
+            holding: self.rollout.hold().map(|hold| hold.why.clone()),
             toll: self.told.toll,
             log: self.told.log.clone(),
             alerts: self.told.alerts,
@@ -307,7 +318,7 @@ impl Rehearsal {
                     self.told.everybody = self.told.everybody.or(Some(self.at));
                 }
                 Effect::Shadow(shadowing) => self.shadow = shadowing == Shadowing::On,
-                Effect::Alert(news) => self.told.alert(self.at, news),
+                Effect::Alert(_) => self.told.alerts += 1,
                 Effect::Record(transition) => {
                     if self.told.log.len() < MOST_TRANSITIONS {
                         self.told.log.push(transition);
@@ -316,15 +327,6 @@ impl Rehearsal {
                 // Nobody gives orders here, and a rehearsal looks by its own measure.
                 Effect::Refused(_) | Effect::WakeAt(_) => {}
             }
-        }
-    }
-}
-
-impl Told {
-    fn alert(&mut self, at: Duration, news: News) {
-        self.alerts += 1;
-        if news.key.starts_with("holds/") {
-            self.holding = (!news.resolved).then_some((at, news.summary));
         }
     }
 }
@@ -343,7 +345,7 @@ pub struct Course {
     pub at: Duration,
     /// When the candidate began to serve everybody, if it did.
     pub everybody: Option<Duration>,
-    /// What people were told of the stage that holds, if it holds.
+    /// Why it stays where it is, when it does and people were told.
     pub holding: Option<String>,
     /// What users met.
     pub toll: Toll,

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::date::Date;
 use crate::ids::{Arm, Epoch, Name, Segment};
 use crate::judge::verdict::Reading;
 use crate::machine::{Effect, Input, Machine, News, Seen, Shadowing, Transition};
@@ -25,6 +26,7 @@ use crate::rollout::plan::Plan;
 use crate::rollout::trial::TrialError;
 use crate::route::bucket::{Bucketing, Scheme, inside};
 use crate::share::TrafficShare;
+use crate::sim::attendant::{attend, first_date};
 use crate::sim::trace::{Answer, Row};
 use crate::sim::world::Toll;
 
@@ -103,7 +105,6 @@ struct Told {
     log: Vec<Transition>,
     alerts: Vec<(Moment, News)>,
     alerts_in_all: u64,
-    holding: Option<String>,
     everybody: Option<Moment>,
     looks: u64,
 }
@@ -168,7 +169,11 @@ impl Replay {
     /// A request comes. Rows come in the order of their time; one that is earlier than the last
     /// counts as simultaneous with it.
     pub fn row(&mut self, row: &Row<'_>) {
-        let first = *self.first.get_or_insert(row.at);
+        if self.first.is_none() {
+            self.first = Some(row.at);
+            self.attend(Moment::ZERO);
+        }
+        let first = self.first.unwrap_or(row.at);
         let now = row.at.saturating_sub(first).max(self.last);
         self.look_until(now);
         self.last = now;
@@ -264,8 +269,23 @@ impl Replay {
         self.told.looks += 1;
         let effects = self.rollout.handle(at, &Input::Seen(Box::new(seen)));
         self.carry_out(at, effects);
+        self.attend(at);
         if now.saturating_sub(self.window_from) >= nanos(WINDOW) {
             self.new_window(now);
+        }
+    }
+
+    /// Gives what the plan asks of people. A trace whose times are those of a calendar brings the
+    /// time of day along.
+    fn attend(&mut self, at: Moment) {
+        let first = self.first.unwrap_or(0) / 1_000_000_000;
+        let date = match i64::try_from(first) {
+            Ok(unix) if unix >= CALENDAR => Date::from_unix(unix),
+            _ => first_date(&self.rollout),
+        };
+        for input in attend(&self.rollout, at, date.after(at.since(Moment::ZERO))) {
+            let effects = self.rollout.handle(at, &input);
+            self.carry_out(at, effects);
         }
     }
 
@@ -345,9 +365,6 @@ impl Replay {
                     self.batch.shadow = ShadowCounts::default();
                 }
                 Effect::Alert(news) => {
-                    if news.key.starts_with("holds/") {
-                        self.told.holding = (!news.resolved).then(|| news.summary.clone());
-                    }
                     self.told.alerts_in_all += 1;
                     if self.told.alerts.len() < MOST_TOLD {
                         self.told.alerts.push((at, news));
@@ -413,6 +430,7 @@ impl Replay {
             let why = self.rollout.conclusion().map_or(String::new(), |own| own.why);
             (None, stage, why, Moment::from_nanos(self.last.max(self.looked)))
         };
+        let holding = self.rollout.hold().map(|hold| hold.why.clone());
         Replayed {
             end,
             stage,
@@ -421,7 +439,7 @@ impl Replay {
             at: at.since(Moment::ZERO),
             lasted: Duration::from_nanos(self.last),
             everybody: self.told.everybody.map(|at| at.since(Moment::ZERO)),
-            holding: self.told.holding,
+            holding,
             rows: self.told.rows,
             toll: self.told.toll,
             segments,
@@ -453,7 +471,7 @@ pub struct Replayed {
     pub lasted: Duration,
     /// When the candidate began to serve everybody, since the first row.
     pub everybody: Option<Duration>,
-    /// What people were told of the stage that holds, if it holds.
+    /// Why it stays where it is, when it does and people were told.
     pub holding: Option<String>,
     /// Rows used.
     pub rows: u64,
@@ -561,6 +579,8 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The year 2000: earlier times count from some other beginning.
+const CALENDAR: i64 = 946_684_800;
 const MINUTE: u64 = 60_000_000_000;
 const DAY: u64 = 1_440 * MINUTE;
 /// As many as a recorder tells apart by default.

@@ -169,11 +169,13 @@ impl<'a> Rehearsals<'a> {
         let healthy: Result<Vec<_>, _> = healthy.into_iter().collect();
         let (courses, branches): (Vec<Course>, Vec<_>) =
             healthy.map_err(failed)?.into_iter().unzip();
+        let mut years: f64 = courses.iter().map(|course| course.at.as_secs_f64()).sum();
         let mut onset_rows = Vec::new();
         for (place, onset) in onsets.iter().enumerate() {
             for (number, fault) in sudden.iter().enumerate() {
                 let at = place * sudden.len() + number;
                 let own: Vec<Course> = branches.iter().filter_map(|own| own[at].clone()).collect();
+                years += own.iter().map(|course| (course.at - onset.at).as_secs_f64()).sum::<f64>();
                 onset_rows.push(Row {
                     fault: shown(fault),
                     stage: Some(onset.stage.clone()),
@@ -182,7 +184,6 @@ impl<'a> Rehearsals<'a> {
                 });
             }
         }
-        let mut years: f64 = courses.iter().map(|course| course.at.as_secs_f64()).sum();
         let mut rows = Vec::new();
         for fault in &tried {
             let all: Vec<Fault> = given.iter().copied().chain([*fault]).collect();

@@ -82,7 +82,7 @@ pub fn seconds(seconds: f64) -> String {
 /// A count to read.
 pub fn count(value: f64) -> String {
     let size = value.abs();
-    if size >= 1e7 {
+    if size >= 1e6 {
         format!("{:.1} M", value / 1e6)
     } else if size >= 1e4 {
         format!("{:.1} k", value / 1e3)

@@ -334,7 +334,8 @@ fn read_latency(
     reading.ln_safe = safe.ln_e(&evidence.safe);
     let loudest = weighed.loudest.pooled();
     let seen = if counts_fast(quantile) { loudest.other_exposed } else { loudest.focus };
-    reading.finding = if reading.ln_e >= reading.threshold && seen >= guardrail.min_events {
+    let harm = reading.ln_e >= reading.threshold && seen >= guardrail.min_events;
+    reading.finding = if harm && is_present(&weighed.loudest, guardrail, quantile, unit, reading) {
         Finding::Harm
     } else if reading.ln_safe >= reading.safe_threshold {
         Finding::Safe
@@ -351,6 +352,24 @@ fn read_latency(
         0.4 * (1.0 - quantile).min(quantile) / unit
     };
     reading.needed = Some((left / gain).ceil().min(1e18) as u64);
+}
+
+/// Whether the evidence is there too when the arms' shares are taken as they were in the span that
+/// speaks loudest. Where fast answers are counted, a candidate that is no longer recorded has none
+/// of them; but nothing recorded is no data, and no data takes nobody back.
+fn is_present(
+    loudest: &Tallies,
+    guardrail: &Guardrail,
+    quantile: f64,
+    unit: f64,
+    reading: &Reading,
+) -> bool {
+    if !counts_fast(quantile) {
+        return true;
+    }
+    let first = RatioTest::reaching(FASTER, 1.0, guardrail.prior, loudest, unit);
+    let late = RatioTest::late(FASTER, 1.0, loudest, unit);
+    first.ln_e(loudest).max(late.ln_e(loudest)) >= reading.threshold
 }
 
 fn read_score(

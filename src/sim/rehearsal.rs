@@ -26,19 +26,21 @@ use crate::sim::world::{Climate, ClimateError, Toll, World};
 /// How often a rehearsal looks.
 ///
 /// After a stage begins, or a fault begins, turns or ends, every `finest`; later whenever a
-/// sixteenth of the time since then has passed, at most `coarsest`.
+/// certain part of the time since then has passed, at most `coarsest`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Looks {
     /// The shortest time between two looks.
     pub finest: Duration,
     /// The longest.
     pub coarsest: Duration,
+    /// Which part of the time since the last change passes between two looks: 16 for a sixteenth.
+    pub part: u32,
 }
 
 impl Default for Looks {
-    /// Every 10 seconds to every 10 minutes.
+    /// Every 10 seconds to every 10 minutes, a sixteenth of the time passed.
     fn default() -> Self {
-        Self { finest: Duration::from_secs(10), coarsest: Duration::from_secs(600) }
+        Self { finest: Duration::from_secs(10), coarsest: Duration::from_secs(600), part: 16 }
     }
 }
 
@@ -46,13 +48,13 @@ impl Looks {
     /// Always this long between two looks.
     #[must_use]
     pub const fn every(time: Duration) -> Self {
-        Self { finest: time, coarsest: time }
+        Self { finest: time, coarsest: time, part: 16 }
     }
 
     /// How long to wait when the last change lies `since` back.
     fn after(self, since: Duration) -> Duration {
         let finest = self.finest.max(SHORTEST);
-        (since / 16).clamp(finest, self.coarsest.max(finest))
+        (since / self.part.max(1)).clamp(finest, self.coarsest.max(finest))
     }
 }
 
@@ -190,10 +192,14 @@ impl Rehearsal {
 
     /// Goes on to the next look. Returns whether there is more to come.
     pub fn step(&mut self) -> bool {
+        self.step_to(Duration::MAX)
+    }
+
+    fn step_to(&mut self, until: Duration) -> bool {
         if self.is_over() {
             return false;
         }
-        let span = self.span();
+        let span = self.span().min(until.saturating_sub(self.at));
         let climate = self.world.climate();
         let (from, away) = (self.at, climate.is_away(self.at));
         self.at = self.at.saturating_add(span);
@@ -237,9 +243,9 @@ impl Rehearsal {
         }
     }
 
-    /// Goes on until the rollout is over or `until` is reached.
+    /// Goes on until the rollout is over or exactly `until`.
     pub fn run_until(&mut self, until: Duration) {
-        while self.at < until && self.step() {}
+        while self.at < until && self.step_to(until) {}
     }
 
     /// Goes on until the rollout is over or `until` is reached, and tells how it went.

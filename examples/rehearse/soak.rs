@@ -154,6 +154,11 @@ pub fn rollout(seed: u64) -> Rolled {
     while rehearsal.at() < horizon && !rehearsal.is_holding() && rehearsal.step() {}
     let course = rehearsal.course();
     let broken = broken(&plan, &course, truth, rehearsal.rollout().share());
+    let full = |name: &str| {
+        let mut stages = plan.stages().iter();
+        stages.any(|own| own.kind == StageKind::Full && own.name.as_str() == name)
+    };
+    let incident = course.is_stopped() && shaken && full(&course.stage);
     let end =
         course.end.map_or(if course.holding.is_some() { "held" } else { "open" }, |e| e.word());
     Rolled { seed, truth, end, incident, years: course.at.as_secs_f64() / YEAR, broken }

@@ -22,6 +22,13 @@
 //! # Ok::<(), pilotage::adapt::flagd::FlagdError>(())
 //! ```
 //!
+//! # What a rule means
+//!
+//! Operators do what they do in JsonLogic's reference implementation, coercion included, with three
+//! differences: an attribute that is null takes `var`'s default, as in flagd itself; texts are cut
+//! and indexed by characters, and have no members; a list never equals a list, not even itself.
+//! `lower` and `upper` change ASCII letters, as in newer releases of flagd than its schema.
+//!
 //! # What a file may not do
 //!
 //! A file larger than [`Options::max_bytes`], nested deeper than 127 levels, with a key given twice

@@ -130,6 +130,12 @@ impl fmt::Display for FlagReport {
         if self.overdue {
             f.write_str(", overdue")?;
         }
+        if self.killed {
+            f.write_str(", killed")?;
+        }
+        if self.late > 0 {
+            write!(f, ", still asked {} times since it was archived", self.late)?;
+        }
         Ok(())
     }
 }
@@ -259,7 +265,8 @@ pub struct StaleFlags {
 
 impl fmt::Display for StaleFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} flags should be gone", self.reports.len())?;
+        let count = self.reports.len();
+        write!(f, "{count} flag{} should be gone", if count == 1 { "" } else { "s" })?;
         self.reports.iter().try_for_each(|report| write!(f, "\n  {report}"))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::drift::accuracy::Accuracy;
 use crate::drift::compare::{Comparison, shape};
-use crate::drift::population::Population;
+use crate::drift::population::{FeatureCounts, Population};
 use crate::drift::reference::{FeatureReference, Reference};
 use crate::drift::report::{
     FeatureHealth, HealthReport, Performance, Rate, Recommendation, percent,
@@ -42,9 +42,34 @@ pub(crate) fn features(
             if certain {
                 health.shape = shape(feature, counts, window.rows());
             }
+            match health.aspect {
+                Some(Aspect::Unseen) => health.note += &strangers(counts),
+                Some(Aspect::Values) => health.note += &most_moved(&health.shape),
+                _ => {}
+            }
             health
         })
         .collect()
+}
+
+/// The cell that gained most, or lost most where that is more, as people say it.
+fn most_moved(shape: &[(String, f64, f64)]) -> String {
+    let by = |cell: &&(String, f64, f64)| (cell.2 - cell.1).abs();
+    let most = shape.iter().max_by(|a, b| by(a).total_cmp(&by(b)));
+    most.map_or_else(String::new, |(name, then, now)| {
+        format!("; most: {name}, {} and was {}", percent(*now), percent(*then))
+    })
+}
+
+/// The categories that were never seen before, the frequent ones first, as people say it.
+pub(crate) fn strangers(counts: &FeatureCounts) -> String {
+    let mut all = counts.strangers.clone();
+    all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    if all.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = all.iter().take(4).map(|(name, _)| name.as_str()).collect();
+    format!(" ({}{})", names.join(", "), if all.len() > 4 { ", …" } else { "" })
 }
 
 fn feature_of(

@@ -37,6 +37,7 @@ pub(crate) mod gather;
 pub(crate) mod judge;
 pub mod labels;
 pub mod monitor;
+pub(crate) mod page;
 pub mod population;
 pub mod reference;
 pub mod report;

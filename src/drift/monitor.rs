@@ -337,21 +337,26 @@ impl DriftMonitor {
         let threshold = between * self.features.len() as f64 / (1.0 - DOUBT);
         let mut news = Vec::new();
         let watched = self.reference.features().iter().zip(&population.features);
-        for (of, (feature, counts)) in self.features.iter_mut().zip(watched) {
+        for ((of, (feature, counts)), window) in
+            self.features.iter_mut().zip(watched).zip(&self.window.features)
+        {
             let recorded: u64 = counts.cells.iter().sum();
             of.watch.push(feature, counts, population.rows().max(recorded));
             if of.alarm.is_none() && of.watch.evidence() >= threshold {
                 let aspect = of.watch.aspect();
                 of.alarm = Some((self.rows, aspect));
-                news.push((feature.name().clone(), aspect));
+                let which =
+                    if aspect == Aspect::Unseen { judge::strangers(window) } else { String::new() };
+                news.push((feature.name().clone(), aspect, which));
             }
         }
-        for (name, aspect) in news {
+        for (name, aspect, which) in news {
             let rows = self.rows;
-            self.tell(effects, format!("drift/feature/{name}"), Urgency::Warning, format!(
-                "{name}: {aspect} moved, seen after {rows} rows (at least {between:.0} rows between \
+            let summary = format!(
+                "{name}: {aspect}{which}, seen after {rows} rows (at least {between:.0} rows between \
                  false alarms on average)"
-            ));
+            );
+            self.tell(effects, format!("drift/feature/{name}"), Urgency::Warning, summary);
         }
         Ok(())
     }

@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::cells::{BELOW_OR_UNSEEN, FIRST, MISSING};
+use crate::drift::cells::{BELOW_OR_UNSEEN, FIRST, MISSING, kept_name};
 use crate::drift::error::DriftError;
 use crate::drift::reference::Reference;
 use crate::drift::value::Value;
 
 /// The most names of features that the reference does not know which are kept.
 pub const MAX_APPEARED: usize = 32;
+
+/// The most categories of one feature that are kept by name though the reference never had them.
+pub const MAX_STRANGERS: usize = 8;
 
 /// Counts of some rows, in the cells of one reference. Adds up, over time and over replicas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub(crate) struct FeatureCounts {
     /// number counts at most 16 widths.
     pub(crate) below: f64,
     pub(crate) above: f64,
+    /// Names of the first few categories that the reference never had, with their counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) strangers: Vec<(String, u64)>,
 }
 
 impl Population {
@@ -67,6 +73,9 @@ impl Population {
             let cells = &feature.gathered.cells;
             let cell = cells.of(*value);
             counts.cells[cell] += 1;
+            if let (Value::Category(name), BELOW_OR_UNSEEN) = (value, cell) {
+                note_stranger(&mut counts.strangers, name, 1);
+            }
             if let (Value::Number(number), Some(above)) = (value, cells.above()) {
                 if cell == BELOW_OR_UNSEEN {
                     counts.below += cells.beyond(*number);
@@ -102,6 +111,9 @@ impl Population {
             }
             mine.below += theirs.below;
             mine.above += theirs.above;
+            for (name, count) in &theirs.strangers {
+                note_stranger(&mut mine.strangers, name, *count);
+            }
         }
         for name in &other.appeared {
             self.appear(name);
@@ -159,5 +171,15 @@ impl FeatureCounts {
         let recorded: u64 = cells.iter().sum();
         cells[MISSING] += rows.saturating_sub(recorded);
         cells
+    }
+}
+
+/// Notes a category that the reference never had. The first [`MAX_STRANGERS`] have a name.
+pub(crate) fn note_stranger(strangers: &mut Vec<(String, u64)>, name: &str, count: u64) {
+    let kept = kept_name(name);
+    if let Some((_, known)) = strangers.iter_mut().find(|(known, _)| *known == kept) {
+        *known = known.saturating_add(count);
+    } else if strangers.len() < MAX_STRANGERS {
+        strangers.push((kept, count));
     }
 }

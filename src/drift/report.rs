@@ -1,7 +1,7 @@
 //! How a deployed model is, on one page.
 //!
 //! A [`HealthReport`] is plain data: it is serialised as it is, shown as text by its `Display`, and
-//! drawn by `drift::page`. It says what was measured, how certain that is and how much it
+//! drawn by [`HealthReport::to_svg`]. It says what was measured, how certain that is and how much it
 //! matters, and what to do.
 
 use std::fmt;

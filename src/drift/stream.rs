@@ -2,7 +2,8 @@
 //!
 //! What a request pays is the sampling: a multiplication and a comparison for a row that is not
 //! taken. A row that is taken costs a few tens of nanoseconds a value: a search among a dozen edges
-//! or one short hash, and one relaxed addition. No lock, no allocation, no waiting.
+//! or one short hash, and one relaxed addition. It waits for nobody. Only a category that the reference
+//! never had allocates, for its name.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::drift::cells::BELOW_OR_UNSEEN;
 use crate::drift::error::DriftError;
-use crate::drift::population::{FeatureCounts, MAX_APPEARED, Population};
+use crate::drift::population::{FeatureCounts, MAX_APPEARED, Population, note_stranger};
 use crate::drift::reference::Reference;
 use crate::drift::value::Value;
 
@@ -86,6 +87,9 @@ struct Inner {
     /// Distances below and above the range, feature by feature, in 2^-20 widths of it.
     beyond: Vec<[AtomicU64; 2]>,
     appeared: Mutex<Vec<String>>,
+    /// Names of categories that the reference never had, by feature; only ever tried for on the
+    /// request path.
+    strangers: Vec<Mutex<Vec<(String, u64)>>>,
 }
 
 const PARTS: f64 = (1_u64 << 20) as f64;
@@ -102,7 +106,8 @@ impl Recorder {
         let beyond = reference.features().iter().map(|_| Default::default()).collect();
         let cells = (0..end).map(|_| AtomicU64::new(0)).collect();
         let (rows, appeared) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        let inner = Inner { reference, sampling, rows, starts, cells, beyond, appeared };
+        let strangers = reference.features().iter().map(|_| Mutex::new(Vec::new())).collect();
+        let inner = Inner { reference, sampling, rows, starts, cells, beyond, appeared, strangers };
         Self { inner: Arc::new(inner) }
     }
 
@@ -164,16 +169,17 @@ impl Recorder {
     /// two drains by parts; none of its values is lost or counted twice.
     #[must_use]
     pub fn drain(&self) -> Population {
-        let Inner { reference, rows, starts, cells, beyond, appeared, .. } = &*self.inner;
+        let Inner { reference, rows, starts, cells, beyond, appeared, strangers, .. } =
+            &*self.inner;
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         let rows = take(rows);
         let ends = starts.iter().skip(1).map(|start| *start as usize).chain([cells.len()]);
-        let features = starts.iter().zip(ends).zip(beyond).map(|((start, end), [below, above])| {
-            FeatureCounts {
-                cells: cells[*start as usize..end].iter().map(take).collect(),
-                below: take(below) as f64 / PARTS,
-                above: take(above) as f64 / PARTS,
-            }
+        let places = starts.iter().zip(ends).zip(beyond.iter().zip(strangers));
+        let features = places.map(|((start, end), ([below, above], strangers))| FeatureCounts {
+            strangers: std::mem::take(&mut *strangers.lock()),
+            cells: cells[*start as usize..end].iter().map(take).collect(),
+            below: take(below) as f64 / PARTS,
+            above: take(above) as f64 / PARTS,
         });
         let features = features.collect();
         let appeared = std::mem::take(&mut *appeared.lock());
@@ -189,8 +195,9 @@ impl Recorder {
     /// Bytes of memory it holds, the reference's included. Constant.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let Inner { reference, starts, cells, beyond, .. } = &*self.inner;
+        let Inner { reference, starts, cells, beyond, strangers, .. } = &*self.inner;
         size_of::<Inner>()
+            + strangers.capacity() * size_of::<Mutex<Vec<(String, u64)>>>()
             + reference.memory_bytes()
             + starts.capacity() * size_of::<u32>()
             + cells.capacity() * size_of::<AtomicU64>()
@@ -204,6 +211,12 @@ impl Inner {
         let cells = &self.reference.features()[feature].gathered.cells;
         let cell = cells.of(value);
         self.cells[self.starts[feature] as usize + cell].fetch_add(1, Ordering::Relaxed);
+        if let (Value::Category(name), BELOW_OR_UNSEEN) = (value, cell) {
+            // Not waited for: a name that is not noted now is noted the next time it comes.
+            if let Some(mut strangers) = self.strangers[feature].try_lock() {
+                note_stranger(&mut strangers, name, 1);
+            }
+        }
         if let (Value::Number(number), Some(above)) = (value, cells.above()) {
             if cell == BELOW_OR_UNSEEN || cell == above {
                 // At most MOST_WIDTHS of 2^20 parts: 2^40 such rows before this wraps.

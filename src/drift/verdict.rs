@@ -89,10 +89,10 @@ pub enum Aspect {
 impl fmt::Display for Aspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Missing => "missing",
+            Self::Missing => "missing rate moved",
             Self::Range => "out of range",
             Self::Unseen => "unseen category",
-            Self::Values => "values",
+            Self::Values => "values moved",
         })
     }
 }

@@ -16,6 +16,7 @@ mod csv;
 mod files;
 mod model;
 mod stream;
+mod study;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,9 @@ fn arguments() -> Result<Arguments, Problem> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Problem> {
+    if arguments.study {
+        return study::run(arguments.quick);
+    }
     let report = match &arguments.csv {
         Some(path) => of_csv(path, arguments)?,
         None => files::run()?,

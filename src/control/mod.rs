@@ -7,6 +7,7 @@
 pub mod ab_test;
 pub mod blue_green;
 pub mod dispatch;
+pub mod drift_watch;
 pub mod driver;
 pub mod flag_gate;
 pub mod pilot;

@@ -195,6 +195,16 @@ impl AccuracyWatch {
         self.alarmed_at
     }
 
+    /// Evidence of the detector, in labels: the alarm is raised when it reaches the stated mean between
+    /// false alarms over 0.95. `None` for the other rules.
+    #[must_use]
+    pub fn evidence(&self) -> Option<f64> {
+        match &self.alarm {
+            Alarm::Detector(detector) => Some(detector.evidence()),
+            Alarm::Adwin(_) | Alarm::PageHinkley(_) => None,
+        }
+    }
+
     /// The accuracy at deployment.
     #[must_use]
     pub const fn deployed(&self) -> Accuracy {

@@ -156,7 +156,7 @@ fn note(
         ),
         Some(Aspect::Values) | None => match comparison.psi {
             Some(psi) => format!(
-                "PSI {psi:.3} ({:.3} without drift, limit of chance {:.3})",
+                "PSI {psi:.3} (chance alone {:.3}, at most {:.3})",
                 comparison.psi_without_drift, comparison.psi_limit
             ),
             None => "no values to compare".to_owned(),
@@ -180,10 +180,10 @@ fn note(
             format!("{rows} rows in this window; {} are needed", settings.min_window)
         }
         Verdict::NotEnough => format!(
-            "a PSI of {} could be missed: {} values, each worth 1/{:.0} of an independent one",
+            "a PSI of {} could be missed: {} values worth {:.0} independent ones",
             settings.psi_limit,
             comparison.values,
-            feature.design_effect()
+            comparison.values as f64 / feature.design_effect()
         ),
     }
 }
@@ -286,7 +286,7 @@ pub(crate) fn recommend(report: &HealthReport) -> (Recommendation, String) {
         let loss = percent(performance.loss.unwrap_or_default());
         let rate = |rate: Option<Rate>| rate.map_or_else(String::new, |rate| percent(rate.rate));
         let fell = format!(
-            "accuracy fell from {} to {}, {loss} of what it was",
+            "accuracy fell from {} to {}, a loss of {loss}",
             rate(performance.then),
             rate(performance.now)
         );

@@ -295,6 +295,13 @@ impl DriftMonitor {
         self.accuracy.as_ref()?.alarmed_at()
     }
 
+    /// The most evidence any feature has, in rows: an alarm is raised when it reaches the stated mean
+    /// between false alarms, times the number of features, over 0.95.
+    #[must_use]
+    pub fn evidence(&self) -> f64 {
+        self.features.iter().map(|of| of.watch.evidence()).fold(0.0, f64::max)
+    }
+
     /// What rows are compared with.
     #[must_use]
     pub const fn reference(&self) -> &Reference {

@@ -127,7 +127,7 @@ impl Page {
     }
 
     fn badge(&mut self, (x, y): (f64, f64), verdict: Verdict, word: &str) {
-        let width = 7.0 * word.chars().count() as f64 + 22.0;
+        let width = 7.4 * word.chars().count() as f64 + 28.0;
         let fill = colour(verdict);
         let _ = write!(
             self.body,
@@ -329,7 +329,7 @@ impl Page {
                 let limit = x(feature.comparison.psi_limit);
                 self.line((limit, y - 13.0), (limit, y + 3.0), INK, "stroke-width=\"1.5\"");
             }
-            self.text((x0 + width + 16.0, y), "small", SOFT, &short(&feature.note, 68));
+            self.text((x0 + width + 16.0, y), "small", SOFT, &short(&feature.note, 56));
         }
         let rest = report.features.len().saturating_sub(LINES);
         if rest > 0 {
@@ -376,7 +376,7 @@ impl Page {
             }
             let most =
                 cells.iter().map(|(_, then, now)| then.max(*now)).fold(0.0, f64::max).max(1e-9);
-            let (x0, bar) = (x + 130.0, width - 130.0 - 100.0);
+            let (x0, bar) = (x + 130.0, width - 130.0 - 116.0);
             for (name, then, now) in &cells {
                 y += 22.0;
                 self.right((x0 - 8.0, y), "small", SOFT, &short(name, 20));
@@ -400,7 +400,7 @@ impl Page {
             thousands(report.requests_between as u64),
             percent(report.alpha)
         );
-        for line in lines(&promise, 150) {
+        for line in lines(&promise, 130) {
             self.text((LEFT, self.y), "small", SOFT, &line);
             self.y += 16.0;
         }

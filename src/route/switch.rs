@@ -53,6 +53,17 @@ pub enum Entry {
     Audience,
 }
 
+/// How many arms a split has.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arms {
+    /// Baseline and candidate.
+    #[default]
+    Two,
+    /// Those of the router's [`ArmTable`](crate::route::arms::ArmTable) too.
+    Table,
+}
+
 /// How traffic is split, in full.
 ///
 /// A subject takes part when its exposure hash is inside `exposure`; one that takes part is on the
@@ -71,6 +82,9 @@ pub struct Split {
     /// Who may take part.
     #[serde(default)]
     pub entry: Entry,
+    /// Which arms there are. Taking everything from the candidate ends those beyond two.
+    #[serde(default)]
+    pub arms: Arms,
 }
 
 impl Default for Split {
@@ -81,6 +95,7 @@ impl Default for Split {
             exposure: TrafficShare::ALL,
             candidate: TrafficShare::NONE,
             entry: Entry::Everybody,
+            arms: Arms::Two,
         }
     }
 }
@@ -95,7 +110,14 @@ impl Split {
     /// The next split, with `candidate` of those who take part on the candidate.
     #[must_use]
     pub const fn shifted(self, candidate: TrafficShare) -> Self {
-        Self { epoch: self.epoch.next(), candidate, ..self }
+        let arms = if candidate.ppm() == 0 { Arms::Two } else { self.arms };
+        Self { epoch: self.epoch.next(), candidate, arms, ..self }
+    }
+
+    /// The next split, with these arms.
+    #[must_use]
+    pub const fn with_arms(self, arms: Arms) -> Self {
+        Self { epoch: self.epoch.next(), arms, ..self }
     }
 
     /// The next split, with `exposure` of the subjects taking part.
@@ -123,6 +145,7 @@ impl Split {
             epoch: self.epoch.next(),
             primary: self.primary.other(),
             candidate: TrafficShare::NONE,
+            arms: Arms::Two,
             ..self
         }
     }
@@ -135,6 +158,7 @@ impl Split {
     const fn pack(self) -> u64 {
         (self.epoch.number() as u64) << 48
             | (self.entry as u64) << ENTRY_BIT
+            | (self.arms as u64) << ARMS_BIT
             | (self.primary.index() as u64) << 40
             | (self.exposure.ppm() as u64) << 20
             | self.candidate.ppm() as u64
@@ -148,12 +172,14 @@ impl Split {
             exposure: share_in(word >> 20),
             candidate: share_in(word),
             entry: if word >> ENTRY_BIT & 1 == 0 { Entry::Everybody } else { Entry::Audience },
+            arms: if word >> ARMS_BIT & 1 == 0 { Arms::Two } else { Arms::Table },
         }
     }
 }
 
 /// Above the shares and the primary slot.
 const ENTRY_BIT: u32 = 41;
+const ARMS_BIT: u32 = 42;
 
 /// A split as the word holds it: a request looks at what it needs and takes nothing apart.
 #[derive(Clone, Copy, Debug)]
@@ -172,11 +198,12 @@ impl Packed {
         (self.0 >> 40) as usize & 1
     }
 
-    /// Whether everybody takes part: all are exposed, and there is no audience.
+    /// Whether nothing but the candidate's share decides: all are exposed, there is no audience,
+    /// and there are two arms.
     #[inline]
     pub(crate) const fn exposes_all(self) -> bool {
-        let exposure_and_entry = 0xf_ffff << 20 | 1 << ENTRY_BIT;
-        self.0 & exposure_and_entry == (TrafficShare::ALL.ppm() as u64) << 20
+        let all_but_the_share = 0xf_ffff << 20 | 1 << ENTRY_BIT | 1 << ARMS_BIT;
+        self.0 & all_but_the_share == (TrafficShare::ALL.ppm() as u64) << 20
     }
 
     /// Whether a subject of this hash that takes part is on the candidate.
@@ -452,7 +479,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_word_holds_the_whole_split(
-            epoch: u16, second: bool, listed: bool, exposure in 0_u32..=1_000_000, candidate in 0_u32..=1_000_000,
+            epoch: u16, second: bool, listed: bool, table: bool, exposure in 0_u32..=1_000_000, candidate in 0_u32..=1_000_000,
         ) {
             let split = Split {
                 epoch: Epoch::new(epoch),
@@ -460,6 +487,7 @@ mod tests {
                 exposure: share(exposure),
                 candidate: share(candidate),
                 entry: if listed { Entry::Audience } else { Entry::Everybody },
+                arms: if table { Arms::Table } else { Arms::Two },
             };
             prop_assert_eq!(Split::unpack(split.pack()), split);
         }

@@ -11,6 +11,7 @@ use crate::clock::{Clock, StdClock};
 use crate::ids::{Epoch, Name, NameError, Segment};
 use crate::observe::recorder::{Recorder, Size};
 use crate::observe::sink::MetricsSink;
+use crate::route::arms::MOST_ARMS;
 use crate::route::bucket::{Bucketing, Scheme};
 use crate::route::siphash::SipKey;
 use crate::route::switch::{Split, SplitWord};
@@ -252,7 +253,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         let recorder = Recorder::new(size, split.epoch, self.clock.now());
         let slots = Slots::new(size.shards);
         // The slots are new, so there is room.
-        let _ = slots.put(split.primary, stable, Arc::new(self.stable.1));
+        let _ = slots.put(split.primary.index(), stable, Arc::new(self.stable.1));
         let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
         Router::of(Inner {
             clock: self.clock,
@@ -263,6 +264,8 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             bucketing,
             word: Arc::new(SplitWord::new(split)),
             admission: arc_swap::ArcSwapOption::empty(),
+            table: arc_swap::ArcSwapOption::empty(),
+            arms: size.arms.clamp(2, MOST_ARMS),
             slots,
             recorder,
             segments: segments.into(),

@@ -9,7 +9,7 @@ use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Words};
 use crate::observe::thread_place::Place;
 use crate::outcome::{Outcome, Status};
-use crate::serve::inner::Inner;
+use crate::serve::inner::{Inner, slot_of};
 use crate::serve::request::{Group, Request, Subject};
 use crate::serve::slots::{Held, Kept};
 use crate::serve::ticket::{Served, Ticket};
@@ -85,11 +85,7 @@ impl<M, C: Clock> Inner<M, C> {
         loop {
             let split = self.word.packed();
             let mut key = self.assign(request, split, segment);
-            let mut held = match key.arm() {
-                Arm::BASELINE => self.slots.hold(place, split.primary()),
-                Arm::CANDIDATE => self.slots.hold(place, 1 - split.primary()),
-                _ => None,
-            };
+            let mut held = self.slots.hold(place, slot_of(key.arm(), split.split()));
             if held.is_none() {
                 // There is no candidate, or it was retired a moment ago.
                 let epoch = key.epoch();

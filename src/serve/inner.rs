@@ -16,9 +16,10 @@ use crate::observe::recorder::Recorder;
 use crate::observe::sink::MetricsSink;
 use crate::observe::thread_place::Place;
 use crate::outcome::Outcome;
+use crate::route::arms::ArmTable;
 use crate::route::audience::{Admission, Standing};
 use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
-use crate::route::switch::{Entry, Packed, Slot, Split, SplitWord};
+use crate::route::switch::{Arms, Entry, Packed, Split, SplitWord};
 use crate::serve::late::Seen;
 use crate::serve::request::{Group, Request, Subject};
 use crate::serve::slots::Slots;
@@ -86,6 +87,10 @@ pub(crate) struct Inner<M, C: Clock> {
     pub(crate) segments: Box<[Name]>,
     /// Who takes part, where the split says that this decides.
     pub(crate) admission: ArcSwapOption<Admission>,
+    /// The arms beyond two, where the split has them.
+    pub(crate) table: ArcSwapOption<ArmTable>,
+    /// How many arms are counted.
+    pub(crate) arms: usize,
     pub(crate) name: Name,
     pub(crate) scheme: Scheme,
     /// Tells this router from every other of this process.
@@ -131,10 +136,21 @@ impl<M, C: Clock> Inner<M, C> {
         };
         let (arm, draw) = match self.arm_without_draw(request, split, segment, hash) {
             Some(arm) => (arm, Draw::Chosen),
+            None if split.arms == Arms::Table => self.arm_of_many(split, hash),
             None if inside(hash, split.candidate) => (Arm::CANDIDATE, Draw::Random),
             None => (Arm::BASELINE, Draw::Random),
         };
         CallKey::new(arm, split.epoch, segment, subject, draw)
+    }
+
+    /// The arm by the table. Without one nobody is on a candidate, and nothing is evidence.
+    fn arm_of_many(&self, split: Split, hash: u64) -> (Arm, Draw) {
+        let table = self.table.load();
+        let Some(table) = table.as_ref() else { return (Arm::BASELINE, Draw::Chosen) };
+        if inside(hash, split.candidate) {
+            return (Arm::CANDIDATE, Draw::Random);
+        }
+        (table.arm(hash).unwrap_or(Arm::BASELINE), Draw::Random)
     }
 
     /// The arm where something else than the draw decides, if it does.
@@ -242,7 +258,7 @@ impl<M, C: Clock> Inner<M, C> {
         let served = ticket.served();
         let (arm, epoch, segment) = (served.key.arm(), served.key.epoch(), served.key.segment());
         let known_segment = self.segment_checked(segment) == segment;
-        if served.router != self.tag || arm.index() > 1 || !known_segment {
+        if served.router != self.tag || arm.index() >= self.arms || !known_segment {
             return Err(OutcomeError::Foreign);
         }
         let in_force = self.word.read().epoch;
@@ -282,13 +298,14 @@ impl<M, C: Clock> Inner<M, C> {
     }
 }
 
-/// Where `arm` stands under `split`.
+/// The number of the slot where `arm` stands under `split`: those beyond two have slots of their
+/// own.
 #[inline]
-pub(crate) fn slot_of(arm: Arm, split: Split) -> Option<Slot> {
-    match arm {
-        Arm::BASELINE => Some(split.primary),
-        Arm::CANDIDATE => Some(split.primary.other()),
-        _ => None,
+pub(crate) const fn slot_of(arm: Arm, split: Split) -> usize {
+    match arm.index() {
+        0 => split.primary.index(),
+        1 => split.primary.other().index(),
+        further => further,
     }
 }
 

@@ -15,9 +15,10 @@ use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::thread_place::Place;
 use crate::observe::window::Quantiles;
 use crate::outcome::{Outcome, Status};
+use crate::route::arms::{ArmTable, ArmTableError};
 use crate::route::audience::{Audience, AudienceError};
 use crate::route::bucket::Scheme;
-use crate::route::switch::{Entry, Split, SplitWord, TrafficSwitch};
+use crate::route::switch::{Arms, Entry, Split, SplitWord, TrafficSwitch};
 use crate::serve::catch::{Payload, caught, caught_future, discard};
 use crate::serve::guard::{Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
@@ -86,6 +87,9 @@ pub enum DeployError {
     /// Its name cannot be used.
     #[error("the model cannot be named so: {0}")]
     Name(#[from] NameError),
+    /// The router has no such arm.
+    #[error(transparent)]
+    Arm(#[from] ArmTableError),
     /// Another model stands in the idle slot.
     #[error("{there} stands in the idle slot; retire it first")]
     Occupied {
@@ -176,11 +180,77 @@ impl<M, C: Clock> Router<M, C> {
     ///
     /// As for [`Router::deploy`].
     pub fn deploy_shared(&self, name: &str, model: Arc<M>) -> Result<(), DeployError> {
-        let idle = self.split().primary.other();
+        let idle = self.split().primary.other().index();
         self.inner
             .slots
             .put(idle, Name::new(name)?, model)
             .map_err(|there| DeployError::Occupied { there })
+    }
+
+    /// Puts a model in place for an arm beyond baseline and candidate, where no traffic goes until
+    /// [`Router::set_arms`] says so. The router must have been built with room for it
+    /// ([`Size::arms`](crate::observe::recorder::Size::arms)).
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError`] when the name cannot be used, another model stands there, or the router has
+    /// no such arm.
+    pub fn deploy_arm(&self, arm: Arm, name: &str, model: M) -> Result<(), DeployError> {
+        if !(2..self.inner.arms).contains(&arm.index()) {
+            let arms = self.inner.arms;
+            return Err(ArmTableError::NoRoom { arm: arm.index(), arms }.into());
+        }
+        self.inner
+            .slots
+            .put(arm.index(), Name::new(name)?, Arc::new(model))
+            .map_err(|there| DeployError::Occupied { there })
+    }
+
+    /// Takes the model of a further arm out and drops it, unless the arms are in force or calls
+    /// still use it.
+    #[must_use]
+    pub fn retire_arm(&self, arm: Arm) -> Retired {
+        let split = self.split();
+        if split.arms == Arms::Table {
+            return Retired::StillServing(split.candidate);
+        }
+        if arm.index() < 2 {
+            return Retired::Nothing;
+        }
+        self.retire(arm.index())
+    }
+
+    /// Serves these further arms from now on, beside the candidate, or no longer. They are served
+    /// as long as the candidate has a share; taking that back takes all back and ends them. An
+    /// arm without a model is served by the baseline, and is no evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`ArmTableError`] when the router has no such arm, or the shares with the candidate's are
+    /// more than everybody. What is in force stays.
+    pub fn set_arms(&self, table: Option<&ArmTable>) -> Result<Split, ArmTableError> {
+        let arms = self.inner.arms;
+        let shares = table.map_or(&[][..], ArmTable::shares);
+        if let Some((arm, _)) = shares.iter().find(|(arm, _)| arm.index() >= arms) {
+            return Err(ArmTableError::NoRoom { arm: arm.index(), arms });
+        }
+        let further = table.map_or(0, ArmTable::ppm);
+        loop {
+            let split = self.split();
+            let ppm = further + u64::from(split.candidate.ppm());
+            if ppm > TrafficShare::ALL.ppm().into() {
+                return Err(ArmTableError::OverFull { ppm });
+            }
+            if let Some(table) = table {
+                // Before the word that sends requests to it.
+                self.inner.table.store(Some(Arc::new(table.clone())));
+            }
+            let arms = if table.is_some() { Arms::Table } else { Arms::Two };
+            let order = split.with_arms(arms);
+            if self.inner.word.shift(&order).is_ok() {
+                return Ok(order);
+            }
+        }
     }
 
     /// Takes the idle model out and drops it, here and not on a request's thread, unless traffic
@@ -191,7 +261,11 @@ impl<M, C: Clock> Router<M, C> {
         if split.candidate != TrafficShare::NONE {
             return Retired::StillServing(split.candidate);
         }
-        match self.inner.slots.take(split.primary.other()) {
+        self.retire(split.primary.other().index())
+    }
+
+    fn retire(&self, slot: usize) -> Retired {
+        match self.inner.slots.take(slot) {
             Taken::Empty => Retired::Nothing,
             Taken::InUse(calls) => Retired::StillDraining(calls),
             Taken::Out(name, model) => {
@@ -246,15 +320,15 @@ impl<M, C: Clock> Router<M, C> {
     /// The name of the model that serves as `arm` now.
     #[must_use]
     pub fn model_name(&self, arm: Arm) -> Option<Name> {
-        self.inner.slots.name(slot_of(arm, self.split())?)
+        self.inner.slots.name(slot_of(arm, self.split()))
     }
 
     /// The model that serves as `arm` now, to use elsewhere, such as in a shadow lane. While it is
     /// kept, retiring it does not drop it.
     #[must_use]
     pub fn model(&self, arm: Arm) -> Option<Arc<M>> {
-        let slot = slot_of(arm, self.split())?;
-        Some(self.inner.slots.hold(Place::here(), slot.index())?.share())
+        let slot = slot_of(arm, self.split());
+        Some(self.inner.slots.hold(Place::here(), slot)?.share())
     }
 
     /// The router's name.

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use crate::ids::Name;
 use crate::observe::lender::{Lender, Loan};
 use crate::observe::thread_place::Place;
-use crate::route::switch::Slot;
+use crate::route::arms::MOST_ARMS;
 
-/// How many models can stand ready.
-pub(crate) const SLOTS: usize = 2;
+/// How many models can stand ready: two that swap roles, and one for each further arm.
+pub(crate) const SLOTS: usize = MOST_ARMS;
 
 /// The models of a router.
 pub(crate) struct Slots<M> {
@@ -88,36 +88,37 @@ impl<M> Slots<M> {
     }
 
     /// Puts a model into an empty slot, or gives the name of the one that stands there.
-    pub(crate) fn put(&self, slot: Slot, name: Name, model: Arc<M>) -> Result<(), Name> {
+    pub(crate) fn put(&self, slot: usize, name: Name, model: Arc<M>) -> Result<(), Name> {
         let mut names = self.names.lock();
-        if let Some(there) = &names[slot.index()] {
+        let Some(at) = names.get_mut(slot) else { return Err(name) };
+        if let Some(there) = at {
             return Err(there.clone());
         }
         // Under the lock a slot without a name is empty.
-        if self.lender.put(slot.index(), model).is_ok() {
-            names[slot.index()] = Some(name);
+        if self.lender.put(slot, model).is_ok() {
+            *at = Some(name);
         }
         Ok(())
     }
 
     /// Takes a model out unless calls still use it.
-    pub(crate) fn take(&self, slot: Slot) -> Taken<M> {
+    pub(crate) fn take(&self, slot: usize) -> Taken<M> {
         let mut names = self.names.lock();
-        let Some(name) = names[slot.index()].clone() else { return Taken::Empty };
-        let model = match self.lender.take(slot.index()) {
+        let Some(name) = names.get(slot).cloned().flatten() else { return Taken::Empty };
+        let model = match self.lender.take(slot) {
             Ok(Some(model)) => model,
             Ok(None) => return Taken::Empty,
             Err(calls) => return Taken::InUse(calls),
         };
         // No call holds it, so none begins to keep it; those that do were counted before they let
         // go of their hold, which the lender has seen.
-        let kept = self.kept[slot.index()].load(Ordering::Acquire);
+        let kept = self.kept[slot].load(Ordering::Acquire);
         if kept > 0 {
             // The slot is empty and the lock is ours.
-            drop(self.lender.put(slot.index(), model));
+            drop(self.lender.put(slot, model));
             return Taken::InUse(kept);
         }
-        names[slot.index()] = None;
+        names[slot] = None;
         Taken::Out(name, model)
     }
 
@@ -127,8 +128,8 @@ impl<M> Slots<M> {
     }
 
     /// The name of the model in `slot`.
-    pub(crate) fn name(&self, slot: Slot) -> Option<Name> {
-        self.names.lock()[slot.index()].clone()
+    pub(crate) fn name(&self, slot: usize) -> Option<Name> {
+        self.names.lock().get(slot).cloned().flatten()
     }
 }
 
@@ -143,32 +144,32 @@ mod tests {
     #[test]
     fn a_model_in_use_stays_and_goes_later() {
         let slots = Slots::new(4);
-        slots.put(Slot::First, name("v1"), Arc::new(7)).unwrap();
-        assert_eq!(slots.put(Slot::First, name("v2"), Arc::new(8)), Err(name("v1")));
-        let hold = || slots.hold(Place::here(), Slot::First.index());
+        slots.put(0, name("v1"), Arc::new(7)).unwrap();
+        assert_eq!(slots.put(0, name("v2"), Arc::new(8)), Err(name("v1")));
+        let hold = || slots.hold(Place::here(), 0);
         let held: Vec<_> = (0..19).map(|_| hold().unwrap()).collect();
-        assert_eq!(slots.take(Slot::First), Taken::InUse(19));
+        assert_eq!(slots.take(0), Taken::InUse(19));
         assert_eq!(*held[3].value(), 7);
         assert_eq!(*hold().unwrap().value(), 7);
         drop(held);
-        assert_eq!(slots.take(Slot::First), Taken::Out(name("v1"), Arc::new(7)));
+        assert_eq!(slots.take(0), Taken::Out(name("v1"), Arc::new(7)));
         assert!(hold().is_none());
-        assert_eq!(slots.take(Slot::First), Taken::Empty);
+        assert_eq!(slots.take(0), Taken::Empty);
     }
 
     #[test]
     fn a_model_that_a_stream_keeps_stays_and_goes_later() {
         let slots = Slots::new(4);
-        slots.put(Slot::Second, name("v1"), Arc::new(7)).unwrap();
+        slots.put(1, name("v1"), Arc::new(7)).unwrap();
         let kept = {
-            let held = slots.hold(Place::here(), Slot::Second.index()).unwrap();
+            let held = slots.hold(Place::here(), 1).unwrap();
             slots.keep(&held)
         };
-        assert_eq!(slots.take(Slot::Second), Taken::InUse(1));
-        assert_eq!(*slots.hold(Place::here(), Slot::Second.index()).unwrap().value(), 7);
+        assert_eq!(slots.take(1), Taken::InUse(1));
+        assert_eq!(*slots.hold(Place::here(), 1).unwrap().value(), 7);
         assert_eq!(*kept.model(), 7);
         drop(kept);
-        assert_eq!(slots.take(Slot::Second), Taken::Out(name("v1"), Arc::new(7)));
+        assert_eq!(slots.take(1), Taken::Out(name("v1"), Arc::new(7)));
     }
 
     #[test]
@@ -176,11 +177,11 @@ mod tests {
         let slots = Slots::new(2);
         for number in 0..200 {
             let model = Arc::new(number);
-            slots.put(Slot::Second, name("next"), Arc::clone(&model)).unwrap();
-            let held = slots.hold(Place::here(), Slot::Second.index()).unwrap();
+            slots.put(1, name("next"), Arc::clone(&model)).unwrap();
+            let held = slots.hold(Place::here(), 1).unwrap();
             assert_eq!(*held.value(), number);
             drop(held);
-            assert!(matches!(slots.take(Slot::Second), Taken::Out(..)));
+            assert!(matches!(slots.take(1), Taken::Out(..)));
             assert_eq!(Arc::strong_count(&model), 1, "nothing is left behind");
         }
     }

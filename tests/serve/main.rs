@@ -1,5 +1,6 @@
 //! Promises of `serve`: every call counts once, and nothing reaches the caller but an answer.
 
+mod arms;
 mod audience;
 mod calls;
 mod shadow;

@@ -24,7 +24,7 @@
 //!
 //! # What a rule means
 //!
-//! Operators do what they do in JsonLogic's reference implementation, coercion included, with three
+//! Operators do what they do in `JsonLogic`'s reference implementation, coercion included, with three
 //! differences: an attribute that is null takes `var`'s default, as in flagd itself; texts are cut
 //! and indexed by characters, and have no members; a list never equals a list, not even itself.
 //! `lower` and `upper` change ASCII letters, as in newer releases of flagd than its schema.

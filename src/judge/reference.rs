@@ -29,6 +29,9 @@ pub struct ReferenceJudge {
     schedule: Schedule,
     elapsed: Duration,
     begun: u32,
+    /// How much time had passed when the last call was seen that can be judged.
+    #[serde(default)]
+    seen_at: Duration,
     reference: ArmCounts,
     seen: ArmCounts,
 }
@@ -97,6 +100,7 @@ impl ReferenceJudge {
             schedule: Schedule::new(Some(planned)),
             elapsed: Duration::ZERO,
             begun: 0,
+            seen_at: Duration::ZERO,
             reference: reference.clone(),
             seen: ArmCounts::default(),
         })
@@ -115,6 +119,9 @@ impl ReferenceJudge {
             bar.add(counts);
         }
         self.elapsed = self.elapsed.saturating_add(lasted);
+        if counts.judged() > 0 {
+            self.seen_at = self.elapsed;
+        }
         self.seen.merge(counts);
     }
 
@@ -151,7 +158,19 @@ impl ReferenceJudge {
         self.all_safe_in(&self.readings())
     }
 
+    /// How long no call came, where that is longer than usual: evidence that is no longer fresh
+    /// promotes nobody.
+    fn starved(&self) -> Option<Duration> {
+        let silent = self.elapsed.saturating_sub(self.seen_at);
+        let usual = self.seen_at.as_secs_f64() / (self.seen.judged() as f64).max(1.0);
+        let long = (2.0 * self.schedule.step().as_secs_f64()).max(20.0 * usual);
+        (silent.as_secs_f64() > long).then_some(silent)
+    }
+
     fn all_safe_in(&self, readings: &[Reading]) -> bool {
+        if self.starved().is_some() {
+            return false;
+        }
         let deciding = self.bars.iter().zip(readings);
         let mut deciding = deciding.filter(|(bar, reading)| bar.decides(reading)).peekable();
         deciding.peek().is_some() && deciding.all(|(_, reading)| reading.is_safe())
@@ -208,6 +227,9 @@ impl fmt::Display for ReferenceJudge {
         if open.is_empty() && self.all_safe_in(&readings) {
             let shown: Vec<String> = readings.iter().map(ToString::to_string).collect();
             return write!(f, "promote: {} (against the baseline as last seen)", shown.join("; "));
+        }
+        if let (true, Some(silent)) = (open.is_empty(), self.starved()) {
+            return write!(f, "continue: no call has come for {silent:.0?}");
         }
         write!(f, "continue: nothing is shown yet of {}", open.join(", "))
     }
@@ -440,6 +462,17 @@ mod tests {
         (0..200).for_each(|_| judge.observe(SECOND, &counts(100, 0, 1_000_000)));
         assert!(judge.all_safe(), "{judge}");
         assert!(judge.harm().is_none());
+    }
+
+    #[test]
+    fn what_was_shown_before_a_silence_promotes_nobody_until_calls_come_again() {
+        let mut judge = judge(&counts(20_000, 20, 1_000_000));
+        (0..200).for_each(|_| judge.observe(SECOND, &counts(100, 0, 1_000_000)));
+        (0..20).for_each(|_| judge.observe(60 * SECOND, &ArmCounts::default()));
+        assert!(!judge.all_safe() && judge.harm().is_none(), "{judge}");
+        assert!(judge.to_string().contains("no call has come"), "{judge}");
+        judge.observe(SECOND, &counts(100, 0, 1_000_000));
+        assert!(judge.all_safe(), "{judge}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod journal;
 mod journal_cbor;
 pub mod journal_error;
 mod journal_frame;
+pub mod lint;
 pub mod orders;
 pub mod pipeline;
 pub mod plan;

@@ -37,7 +37,7 @@ fn name(name: &str) -> Name {
 /// Calls of which one in `fail` fails (none for 0) and the others take about `millis`.
 fn calls(many: u64, fail: u64, millis: u64) -> ArmCounts {
     let mut counts = ArmCounts::default();
-    let failed = if fail == 0 { 0 } else { many / fail };
+    let failed = many.checked_div(fail).unwrap_or(0);
     counts.started = many;
     counts.ended[0] = many - failed;
     counts.ended[1] = failed;

@@ -197,15 +197,15 @@ fn power(
     }
     // Doubled until it is enough, or until so many events came that it must be.
     let mut longer = prospect;
-    let enough = loop {
+    for _ in 0..30 {
         longer.lasts = longer.lasts.saturating_mul(2);
         let there = traffic.samples(stage, longer.lasts) * base_rate;
         let is_enough =
             longer.forecast().is_ok_and(|forecast| forecast.proof.probability >= ENOUGH);
         if is_enough || there > PLENTY {
-            break longer.lasts;
+            break;
         }
-    };
+    }
     let figure = format!(
         "a candidate as good as the baseline ({rate}) is shown to be within the {} of {} with \
          probability {:.2} only, by {:.0} requests in {}",
@@ -215,7 +215,7 @@ fn power(
         forecast.requests,
         show_duration(lasts)
     );
-    let long = format!("give at_most {} or more", hours(enough.as_secs_f64()));
+    let long = format!("give at_most {} or more", hours(longer.lasts.as_secs_f64()));
     let floor = format!("set floor above {:.4}, if nobody minds that rate", 2.0 * base_rate);
     lints.push(lint(
         Some(stage),

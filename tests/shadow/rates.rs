@@ -233,6 +233,15 @@ fn each_verdict_has_its_reason_and_its_numbers() {
         c.matches = 3_880;
     });
     assert!(words == "investigate disagreement" && why.contains("segment 3"), "{words}: {why}");
+    // The same segment, where the candidate differs because it is right.
+    let (words, why) = of(|c| {
+        let small = c.segment_mut(Segment::new(3));
+        (small.pairs, small.matches) = (200, 80);
+        (small.truth.only_candidate, small.truth.both_right) = (120, 80);
+        c.matches = 3_880;
+        (c.truth.only_candidate, c.truth.both_right) = (120, 3_880);
+    });
+    assert_eq!(words, "promote to canary", "{why}");
     let (words, why) = of(|c| c.matches = 3_400);
     assert!(words == "continue" && why.contains("85.00 %"), "{words}: {why}");
     for (edit, part) in [

@@ -1,14 +1,17 @@
 //! Two warm models and a switch, and nothing else.
 
+use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::alert::alert::{Alert, Severity};
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::control::dispatch::Dispatch;
 use crate::ids::{Arm, Name, NameError};
 use crate::machine::Effect;
@@ -51,6 +54,13 @@ pub struct BlueGreen<M, C: Clock> {
     slots: Mutex<blue_green::BlueGreen>,
     dispatch: Dispatch,
     switch: Option<Arc<dyn TrafficSwitch>>,
+    /// How long the model that served last stays warm at least.
+    keep_warm: Duration,
+    /// Models that were taken out and are still loaded, newest last.
+    shelf: Mutex<VecDeque<(Name, Arc<M>)>>,
+    shelf_room: usize,
+    /// When the standby model last had traffic.
+    idle_since: Mutex<Option<Moment>>,
 }
 
 /// A step that was not taken. The split stays as it was.
@@ -77,6 +87,28 @@ pub enum StepError {
     /// The switch did not obey.
     #[error(transparent)]
     Switch(#[from] SwitchError),
+    /// The model said that it is not ready, so it was taken out again.
+    #[error("{name} is not ready ({reason}); it gets no traffic")]
+    NotReady {
+        /// The model.
+        name: Name,
+        /// What it said.
+        reason: String,
+    },
+    /// The model must stay warm for a while, so that there is a way back.
+    #[error("{name} stays warm for another {} s; retire it then", left.as_secs())]
+    StaysWarm {
+        /// The model.
+        name: Name,
+        /// For how long.
+        left: Duration,
+    },
+    /// A model that is not loaded any more.
+    #[error("{name} is not loaded any more; deploy it anew")]
+    NotLoaded {
+        /// The model.
+        name: Name,
+    },
     /// The model is still used.
     #[error("the standby model still has {calls} calls under way; try again when they have ended")]
     Draining {
@@ -98,7 +130,27 @@ impl<M, C: Clock> BlueGreen<M, C> {
             slots: Mutex::new(blue_green::BlueGreen::new(serving)),
             dispatch: Dispatch::start(alerter, AlertPolicy::default())?,
             switch: None,
+            keep_warm: Duration::ZERO,
+            shelf: Mutex::default(),
+            shelf_room: 0,
+            idle_since: Mutex::default(),
         })
+    }
+
+    /// Keeps the model that served last in its slot for so long after its last traffic; until then
+    /// it is not retired and nothing is deployed in its place. By default it may go at once.
+    #[must_use]
+    pub const fn keeping_warm(mut self, at_least: Duration) -> Self {
+        self.keep_warm = at_least;
+        self
+    }
+
+    /// Keeps the last `models` retired models loaded, for [`BlueGreen::bring_back`]: that many
+    /// beside the two in the slots. By default none.
+    #[must_use]
+    pub const fn rollback_window(mut self, models: usize) -> Self {
+        self.shelf_room = models;
+        self
     }
 
     /// Something else that must move with the router, such as a
@@ -123,20 +175,125 @@ impl<M, C: Clock> BlueGreen<M, C> {
         model: M,
         warm_up: impl FnOnce(&M) -> Result<(), String>,
     ) -> Result<(), StepError> {
+        self.deploy_when_ready(name, || Ok(model), warm_up, |_| Ok(()))
+    }
+
+    /// As [`BlueGreen::deploy`], in all its steps: `load` makes the model, `warm_up` makes
+    /// its first calls, and `is_ready` is asked last. The model gets no traffic
+    /// before all have succeeded; a panic in one of them counts as its failure.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]; what stood by still does, unless it made room for a model that then could
+    /// not be put there.
+    pub fn deploy_when_ready(
+        &self,
+        name: &str,
+        load: impl FnOnce() -> Result<M, String>,
+        warm_up: impl FnOnce(&M) -> Result<(), String>,
+        is_ready: impl FnOnce(&M) -> Result<(), String>,
+    ) -> Result<(), StepError> {
         let name = Name::new(name)?;
+        self.check_warm_time()?;
+        let now = self.router.clock().now();
+        let before = {
+            let mut slots = self.slots.lock();
+            let before = slots.clone();
+            slots.deploy(now, name.clone())?;
+            before
+        };
+        let guarded = |what: &mut dyn FnMut() -> Result<(), String>| {
+            catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|_| Err("it panicked".to_owned()))
+        };
+        let (mut load, mut warm_up, mut is_ready) = (Some(load), Some(warm_up), Some(is_ready));
+        let mut model = None;
+        let warmed = guarded(&mut || {
+            if let (Some(load), Some(warm_up)) = (load.take(), warm_up.take()) {
+                warm_up(model.insert(load()?))?;
+            }
+            Ok(())
+        });
+        let failed = |error| {
+            *self.slots.lock() = before.clone();
+            Err(error)
+        };
+        if let Err(reason) = warmed {
+            return failed(StepError::WarmUp { name, reason });
+        }
+        let Some(model) = model else {
+            let reason = "it was not loaded".to_owned();
+            return failed(StepError::WarmUp { name, reason });
+        };
+        let ready = guarded(&mut || is_ready.take().map_or(Ok(()), |is_ready| is_ready(&model)));
+        if let Err(reason) = ready {
+            return failed(StepError::NotReady { name, reason });
+        }
+        self.put(name, Arc::new(model))
+    }
+
+    /// Puts a model that was retired and is still loaded into the standby slot again. It is warm:
+    /// it served. [`BlueGreen::switch`] then gives it the traffic.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::NotLoaded`] when it is not among the last ones; else as for
+    /// [`BlueGreen::deploy`].
+    pub fn bring_back(&self, name: &str) -> Result<(), StepError> {
+        let name = Name::new(name)?;
+        self.check_warm_time()?;
+        let found = self.shelf.lock().iter().find(|(of, _)| *of == name).cloned();
+        let Some((name, model)) = found else { return Err(StepError::NotLoaded { name }) };
         let now = self.router.clock().now();
         self.slots.lock().deploy(now, name.clone())?;
-        if let Err(reason) = warm_up(&model) {
-            self.slots.lock().failed();
-            return Err(StepError::WarmUp { name, reason });
-        }
-        let _ = self.router.retire_idle();
-        if let Err(error) = self.router.deploy(name.as_str(), model) {
+        self.put(name, model)
+    }
+
+    /// The models that [`BlueGreen::bring_back`] can bring back, newest last.
+    #[must_use]
+    pub fn still_loaded(&self) -> Vec<Name> {
+        self.shelf.lock().iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A warm model into the slot that stands by, whose present one goes on the shelf.
+    fn put(&self, name: Name, model: Arc<M>) -> Result<(), StepError> {
+        self.shelve();
+        self.shelf.lock().retain(|(of, _)| *of != name);
+        if let Err(error) = self.router.deploy_shared(name.as_str(), model) {
             self.slots.lock().failed();
             return Err(error.into());
         }
+        *self.idle_since.lock() = None;
         self.slots.lock().ready()?;
         Ok(())
+    }
+
+    /// Takes the standby model out, onto the shelf where there is room for it.
+    fn shelve(&self) -> Retired {
+        let model = self.router.model(Arm::CANDIDATE);
+        let mut kept = None;
+        if self.shelf_room > 0 {
+            kept = model;
+        }
+        let retired = self.router.retire_idle();
+        if let (Retired::Gone(name), Some(model)) = (&retired, kept) {
+            let mut shelf = self.shelf.lock();
+            shelf.retain(|(of, _)| of != name);
+            shelf.push_back((name.clone(), model));
+            while shelf.len() > self.shelf_room {
+                shelf.pop_front();
+            }
+        }
+        retired
+    }
+
+    fn check_warm_time(&self) -> Result<(), StepError> {
+        let Some(since) = *self.idle_since.lock() else { return Ok(()) };
+        let left = self.keep_warm.saturating_sub(self.router.clock().now().since(since));
+        let name = self.router.model_name(Arm::CANDIDATE);
+        match name {
+            Some(name) if !left.is_zero() => Err(StepError::StaysWarm { name, left }),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the standby model `share` of the traffic.
@@ -192,19 +349,24 @@ impl<M, C: Clock> BlueGreen<M, C> {
         let mut slots = self.slots.lock();
         let before = slots.clone();
         let effects = slots.promote()?;
-        self.carry_out(&effects).inspect_err(|_| *slots = before)
+        self.carry_out(&effects).inspect_err(|_| *slots = before)?;
+        *self.idle_since.lock() = Some(self.router.clock().now());
+        Ok(())
     }
 
-    /// Takes the standby model out and drops it, once its last call has ended.
+    /// Takes the standby model out, once its last call has ended and it was kept warm for as long
+    /// as it must be; and drops it, or keeps it loaded for as long as the rollback window says.
     ///
     /// # Errors
     ///
-    /// [`StepError::State`] while it gets traffic, [`StepError::Draining`] while calls use it.
+    /// [`StepError::State`] while it gets traffic, [`StepError::Draining`] while calls use it,
+    /// [`StepError::StaysWarm`] before its time.
     pub fn retire(&self) -> Result<(), StepError> {
         let mut slots = self.slots.lock();
         let mut after = slots.clone();
         after.retire()?;
-        match self.router.retire_idle() {
+        self.check_warm_time()?;
+        match self.shelve() {
             Retired::StillDraining(calls) => Err(StepError::Draining { calls }),
             Retired::StillServing(share) => {
                 let name = slots.serving().clone();

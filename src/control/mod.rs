@@ -6,10 +6,13 @@
 
 pub mod ab_test;
 pub mod blue_green;
+mod book;
 pub mod dispatch;
 pub mod drift_watch;
+pub mod drill;
 pub mod driver;
 pub mod flag_gate;
+pub mod journal_file;
 pub mod pilot;
 pub mod plane;
 pub mod pool;

@@ -7,7 +7,7 @@ use crate::control::dispatch::AlertCounts;
 use crate::ids::Name;
 use crate::judge::paired::{Agreement, PairedQuality, PairedReading};
 use crate::judge::verdict::Reading;
-use crate::machine::Transition;
+use crate::machine::{Drilled, Transition};
 use crate::observe::shadow::{PairedTruth, ShadowCounts};
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status as Ending;
@@ -52,6 +52,9 @@ pub struct Status {
     pub now: Moment,
     /// The candidate's share in force.
     pub share: TrafficShare,
+    /// The share it is meant to have. Another than `share` while a switch does not obey, or a
+    /// journal cannot be written.
+    pub wanted: TrafficShare,
     /// Candidate samples of this stage so far, and how many it needs at least.
     pub samples: (u64, u64),
     /// Calls of both arms since the router was built.
@@ -66,10 +69,26 @@ pub struct Status {
     pub shadow: Option<ShadowStatus>,
     /// Every transition so far, oldest first.
     pub history: Vec<Transition>,
+    /// The journal, where one is kept.
+    pub journal: Option<JournalStatus>,
+    /// The last rollback drill; `None` when none was made since the pilot began.
+    pub drill: Option<Drilled>,
+    /// Whether the last passed drill is older than it may be.
+    pub drill_overdue: bool,
     /// What became of the alerts.
     pub alerts: AlertCounts,
     /// How often the pilot looked.
     pub ticks: u64,
+}
+
+/// How far a rollout is written down.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct JournalStatus {
+    /// The number of the last entry.
+    pub entries: u64,
+    /// Why nothing can be written at present; `None` while all is well.
+    pub gap: Option<String>,
 }
 
 /// One arm's calls.
@@ -224,6 +243,7 @@ impl Status {
             since,
             now,
             share: split.candidate,
+            wanted: rollout.share(),
             samples: (trial.map_or(0, |trial| trial.samples()), needed),
             arms: totals.iter().map(Into::into).collect(),
             guardrails: rollout.readings(),
@@ -231,6 +251,9 @@ impl Status {
             agreement: shadow.and_then(|shadow| shadow.agreement()).map(Agreement::reading),
             shadow: None,
             history: Vec::new(),
+            journal: None,
+            drill: None,
+            drill_overdue: false,
             alerts: AlertCounts::default(),
             ticks: 0,
         }

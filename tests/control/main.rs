@@ -1,5 +1,7 @@
 //! A pilot, a real router and a clock that moves when told to.
 
+mod blue_green;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -326,4 +328,69 @@ fn requests_never_meet_the_wrong_model_while_labels_are_swapped() {
     assert_eq!(router.predict_sync(&Request::of("u"), &0).unwrap().output, "v2");
     slots.retire().unwrap();
     assert_eq!(router.model_name(Arm::CANDIDATE), None);
+}
+
+#[test]
+fn a_drill_shows_that_the_way_back_is_open_and_moves_nobody() {
+    let mut world = World::new();
+    let (pilot, alerts) = world.start();
+    world.run(&pilot, 5);
+    let before = (world.router.split(), world.router.totals(), pilot.status().samples);
+    let second = Duration::from_secs(1);
+    let probe = |model: &Stub| {
+        let call = model::Call::serving(Arm::BASELINE);
+        let answer = model::SyncModel::predict_sync(model, &0, &call);
+        if answer == Ok("v1") { Ok(()) } else { Err(format!("{answer:?}")) }
+    };
+    let drill = pilot.drill(&world.router, second, probe);
+    assert!(drill.passed(), "{drill}");
+    assert_eq!(drill.steps.len(), 6);
+    assert!(drill.took() >= Duration::from_micros(300), "three calls took their time: {drill}");
+    pilot.tick();
+    assert_eq!((world.router.split(), world.router.totals(), pilot.status().samples), before);
+    let status = pilot.status();
+    assert!(status.drill.unwrap().report.contains("stable answers warm"));
+
+    world.clock.advance(Duration::from_secs(7 * 86_400 - 60));
+    pilot.tick();
+    assert!(!pilot.status().drill_overdue);
+    world.clock.advance(Duration::from_secs(120));
+    pilot.tick();
+    pilot.tick();
+    assert!(pilot.status().drill_overdue);
+    let alert = alerts.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(alert.summary.contains("overdue"), "{alert}");
+    assert!(alerts.recv_timeout(Duration::from_millis(100)).is_err(), "once");
+
+    let failed = pilot.drill(&world.router, second, |_| panic!("as the test wants it"));
+    assert!(!failed.passed() && failed.to_string().contains("it panicked"), "{failed}");
+    let slow = pilot.drill(&world.router, Duration::from_micros(1), probe);
+    assert!(slow.to_string().contains("more than"), "{slow}");
+    pilot.drill(&world.router, second, probe);
+    pilot.tick();
+    assert!(!pilot.status().drill_overdue);
+    let alert = alerts.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(alert.resolved, "{alert}");
+}
+
+#[test]
+fn an_alerter_that_never_returns_delays_no_abort() {
+    use pilotage::alert::alerter::FnAlerter;
+    let mut world = World::new();
+    let (hold, held) = sync_channel::<()>(0);
+    let held = Mutex::new(held);
+    let pilot = Pilot::builder()
+        .alerter(FnAlerter(move |_: &Alert| {
+            let _ = held.lock().recv();
+        }))
+        .start(&world.router, "v2", world.candidate(), canary_plan())
+        .unwrap();
+    world.run(&pilot, 3);
+    pilot.order(Order::Pause, "ops", "so that there is an alert").unwrap();
+    pilot.tick();
+    pilot.abort("ops", "while the alerter hangs").unwrap();
+    assert_eq!(world.served_by_candidate(500), 0);
+    pilot.tick();
+    assert_eq!(pilot.end(), Some(End::Aborted));
+    drop(hold);
 }

@@ -1,0 +1,109 @@
+//! Writes a rollout down before it is carried out.
+//!
+//! While nothing can be written, nothing goes up: the machine's answers that would give the
+//! candidate more are put off, evidence and guardrails go on, and every way back stays open. What
+//! could not be written leaves a gap, so writing begins anew with a snapshot.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::control::journal_file::{Durability, JournalStore};
+use crate::ids::Epoch;
+use crate::rollout::journal::{Entry, Snapshot};
+
+/// A journal is begun anew with a snapshot when it has grown by so many bytes.
+pub const COMPACT_AFTER: u64 = 8 << 20;
+
+/// A store, and how far it is written.
+pub(crate) struct Book {
+    store: Box<dyn JournalStore>,
+    revision: u64,
+    grown: u64,
+    /// Why the last bytes are not there.
+    gap: Option<String>,
+}
+
+impl Book {
+    pub(crate) fn new(store: Box<dyn JournalStore>, revision: u64) -> Self {
+        Self { store, revision, grown: 0, gap: Some("it was not begun".to_owned()) }
+    }
+
+    /// Whether the next thing to write is a snapshot.
+    pub(crate) const fn needs_snapshot(&self) -> bool {
+        self.gap.is_some() || self.grown > COMPACT_AFTER
+    }
+
+    /// Why nothing can be written; `None` while all is well.
+    pub(crate) fn gap(&self) -> Option<&str> {
+        self.gap.as_deref()
+    }
+
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Begins anew. If that fails, a journal without a gap goes on as it is.
+    pub(crate) fn begin(&mut self, snapshot: Snapshot, epoch: Epoch) -> Result<(), String> {
+        let entry = Entry::Snapshot(Box::new(snapshot));
+        let done = entry.encode(self.revision + 1, epoch).map_err(|error| error.to_string());
+        let done = done.and_then(|bytes| self.ask(|store| store.replace(&bytes)));
+        match done {
+            Ok(()) => {
+                self.revision += 1;
+                self.grown = 0;
+                self.gap = None;
+                Ok(())
+            }
+            Err(why) => {
+                // A store that failed to replace may have lost its place.
+                self.gap = Some(why.clone());
+                Err(why)
+            }
+        }
+    }
+
+    /// Adds entries, all or none of them acknowledged.
+    pub(crate) fn add(
+        &mut self,
+        entries: &[Entry],
+        epoch: Epoch,
+        durability: Durability,
+    ) -> Result<(), String> {
+        if let Some(why) = &self.gap {
+            return Err(why.clone());
+        }
+        let mut bytes = Vec::new();
+        let mut revision = self.revision;
+        for entry in entries {
+            revision += 1;
+            match entry.encode(revision, epoch) {
+                Ok(frame) => bytes.extend(frame),
+                Err(error) => {
+                    self.gap = Some(error.to_string());
+                    return Err(error.to_string());
+                }
+            }
+        }
+        match self.ask(|store| store.append(&bytes, durability)) {
+            Ok(()) => {
+                self.revision = revision;
+                self.grown += bytes.len() as u64;
+                Ok(())
+            }
+            Err(why) => {
+                self.gap = Some(why.clone());
+                Err(why)
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        what: impl FnOnce(&mut dyn JournalStore) -> io::Result<()>,
+    ) -> Result<(), String> {
+        match catch_unwind(AssertUnwindSafe(|| what(&mut *self.store))) {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("the store panicked".to_owned()),
+        }
+    }
+}

@@ -183,7 +183,6 @@ impl Pilot {
     /// one stage; one that comes twice changes nothing; one that comes while another runs returns
     /// at once. Returns whether there is more to do: the rollout is under way, or it is over and a
     /// switch has yet to be told.
-    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn tick(&self) -> bool {
         let Some(_ticking) = self.shared.ticking.try_lock() else {
             return self.has_work();

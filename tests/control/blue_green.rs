@@ -137,7 +137,7 @@ fn under_load_no_call_meets_a_model_that_is_not_ready_or_dropped() {
             });
         }
         let mut rounds = 0;
-        while rounds < 100 {
+        while rounds < 100 || calls.load(Ordering::Relaxed) < 2_000 {
             let (model, watch) = make(false);
             let name = format!("m{rounds}");
             let deployed = slots.deploy_when_ready(

@@ -171,9 +171,8 @@ impl AudienceBuilder {
         if self.holdouts.len() > MOST_HOLDOUTS {
             return Err(AudienceError::TooManyHoldouts { len: self.holdouts.len() });
         }
-        let segments = self
-            .segments
-            .map(|names| names.iter().map(|name| Name::new(name)).collect::<Result<Vec<_>, _>>());
+        let segments =
+            self.segments.map(|names| names.iter().map(Name::new).collect::<Result<Vec<_>, _>>());
         let segments = segments.transpose()?;
         if self.allow.is_empty() && segments.as_ref().is_some_and(Vec::is_empty) {
             return Err(AudienceError::Nobody);

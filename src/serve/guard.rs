@@ -92,8 +92,13 @@ impl<M, C: Clock> Inner<M, C> {
                 key = CallKey::new(Arm::BASELINE, epoch, segment, key.subject(), Draw::Chosen);
                 held = self.slots.hold(place, split.primary());
             }
-            // Without a model the split we read is over: the slot it calls primary was retired,
-            // which takes a promotion before. The one in force has a model.
+            if held.is_none() {
+                // Somebody promoted a candidate that was never deployed: the model that stands
+                // serves in its stead, or requests would wait here for a deployment.
+                held = self.slots.hold(place, 1 - split.primary());
+            }
+            // Without any model the split we read is over: one slot was filled and the other
+            // retired since we looked.
             if let Some(held) = held {
                 let nonce = self.recorder.begin(place, key);
                 return (held, Begun { key, nonce, at });

@@ -254,14 +254,20 @@ impl<M, C: Clock> Router<M, C> {
     }
 
     /// Takes the idle model out and drops it, here and not on a request's thread, unless traffic
-    /// goes to it or calls still use it.
+    /// goes to it or calls still use it. The last model of a router always stays: where a candidate
+    /// was promoted that was never deployed, the idle model serves everybody.
     #[must_use]
     pub fn retire_idle(&self) -> Retired {
         let split = self.split();
         if split.candidate != TrafficShare::NONE {
             return Retired::StillServing(split.candidate);
         }
-        self.retire(split.primary.other().index())
+        let idle = split.primary.other().index();
+        let stands = |slot| self.inner.slots.name(slot).is_some();
+        if stands(idle) && !stands(split.primary.index()) {
+            return Retired::StillServing(TrafficShare::ALL);
+        }
+        self.retire(idle)
     }
 
     fn retire(&self, slot: usize) -> Retired {

@@ -3,6 +3,7 @@
 mod arms;
 mod audience;
 mod calls;
+mod conservation;
 mod shadow;
 mod truth;
 

@@ -119,7 +119,7 @@ pub fn shadow(
         .compare(By::new(|answer: &Answer| Arc::clone(&answer.label), Exact))
         .classes(|answer| answer.label.to_string())
         .explore(ExplorerOptions::default())
-        .describe_input(|content| beginning(content))
+        .describe_input(beginning)
         .describe_output(|answer| format!("{} ({:.3})", answer.label, answer.score))
         .options(LaneOptions {
             in_flight: u64::MAX,

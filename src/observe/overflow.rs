@@ -5,8 +5,9 @@
 //! that happened is counted as well. Writers may meet on a cache line here; this is the price of
 //! overload, and it is bounded.
 //!
-//! Counters stand in four banks by epoch, so that calls of a split that has just ended are never
-//! taken for calls of the one in force.
+//! Counters stand in eight banks by epoch, so that calls of a split that has just ended are never
+//! taken for calls of the one in force, and calls of a split long past in a bank of their own: they
+//! must not wait in a bank until a later split reads it as its own.
 
 use crate::ids::Epoch;
 use crate::observe::histogram::BUCKETS;
@@ -14,8 +15,13 @@ use crate::observe::record::{Draw, Words};
 use crate::observe::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::outcome::{Marks, Status};
 
-/// Splits whose calls are kept apart.
-pub const BANKS: usize = 4;
+/// Splits whose calls are kept apart: the one in force, the five before it, and two that the reader
+/// has not heard of yet.
+pub const BANKS: usize = 8;
+/// The one in force and those before it that are told apart.
+pub const KEPT_APART: u16 = 6;
+/// The bank of all that is older.
+const PAST: usize = BANKS;
 /// Latency buckets; `loom` tries out too many interleavings for all of them.
 const CELLS: usize = if cfg!(loom) { 1 } else { BUCKETS };
 
@@ -27,6 +33,8 @@ pub struct Overflow {
     arms: usize,
     /// One bit a bank: whether there may be something in it.
     dirty: AtomicU64,
+    /// The epoch the reader is at.
+    now: AtomicU64,
 }
 
 /// The counters of one arm in one bank.
@@ -61,15 +69,29 @@ pub struct Spilled {
 impl Overflow {
     /// Empty counters for `arms` arms.
     #[must_use]
-    pub fn new(arms: usize) -> Self {
-        let cells = (0..arms * BANKS).map(|_| Cell::new());
-        Self { cells: cells.collect(), arms, dirty: AtomicU64::new(0) }
+    pub fn new(arms: usize, epoch: Epoch) -> Self {
+        let cells = (0..arms * (BANKS + 1)).map(|_| Cell::new());
+        let now = AtomicU64::new(epoch.number().into());
+        Self { cells: cells.collect(), arms, dirty: AtomicU64::new(0), now }
+    }
+
+    /// The reader goes on to `epoch`: what is [`KEPT_APART`] or more splits older is past.
+    pub fn advance(&self, epoch: Epoch) {
+        self.now.store(epoch.number().into(), Ordering::Relaxed);
+    }
+
+    /// Where a call of `epoch` counts. A writer that reads where the reader was some splits ago errs
+    /// by a bank only if as many splits pass between this line and the next.
+    fn bank(&self, epoch: Epoch) -> usize {
+        let now = self.now.load(Ordering::Relaxed) as u16;
+        let behind = now.wrapping_sub(epoch.number());
+        if (KEPT_APART..1 << 15).contains(&behind) { PAST } else { bank_of(epoch) }
     }
 
     /// Counts a call. Never waits; a call of an arm that does not exist counts for the last one.
     #[cold]
     pub fn add(&self, words: Words) {
-        let bank = bank_of(words.epoch());
+        let bank = self.bank(words.epoch());
         let cell = &self.cells[bank * self.arms + words.arm().min(self.arms - 1)];
         let status = words.status().min(Status::ALL.len() - 1);
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
@@ -94,10 +116,17 @@ impl Overflow {
         self.dirty.fetch_or(1 << bank, COUNTED);
     }
 
-    /// Takes everything counted under `epoch` (and under those 4, 8, … before it) and hands it
-    /// over arm by arm.
-    pub fn take(&self, epoch: Epoch, mut hand_over: impl FnMut(usize, Spilled)) {
-        let bank = bank_of(epoch);
+    /// Takes everything counted under `epoch` and hands it over arm by arm.
+    pub fn take(&self, epoch: Epoch, hand_over: impl FnMut(usize, Spilled)) {
+        self.take_bank(bank_of(epoch), hand_over);
+    }
+
+    /// Takes everything counted under splits long past.
+    pub fn take_past(&self, hand_over: impl FnMut(usize, Spilled)) {
+        self.take_bank(PAST, hand_over);
+    }
+
+    fn take_bank(&self, bank: usize, mut hand_over: impl FnMut(usize, Spilled)) {
         if self.dirty.load(Ordering::Relaxed) & (1 << bank) == 0 {
             return;
         }
@@ -184,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_added_is_taken_once_and_by_its_own_epoch() {
-        let overflow = Overflow::new(2);
+        let overflow = Overflow::new(2, Epoch::new(0));
         let (old, new) = (Epoch::new(65_535), Epoch::new(0));
         let add = |epoch, outcome| {
             overflow.add(Words::pack(&Observation::new(Arm::CANDIDATE, epoch, 70, outcome)));
@@ -200,6 +229,30 @@ mod tests {
         assert_eq!(seen[1].1.answered.len(), 1);
         overflow.take(new, |_, _| panic!("taken twice"));
         overflow.take(old, |arm, spilled| assert_eq!(spilled.ended[1], arm as u64));
+    }
+
+    #[test]
+    fn a_call_of_long_ago_never_waits_in_the_bank_of_a_split_to_come() {
+        for back in 0..40_u16 {
+            let (begun, now) = (Epoch::new(3), Epoch::new(3 + back));
+            let overflow = Overflow::new(1, begun);
+            overflow.advance(now);
+            overflow.add(Words::pack(&Observation::new(Arm::BASELINE, begun, 70, Outcome::ok())));
+            for ahead in 1..=2 {
+                let next = Epoch::new(now.number() + ahead);
+                overflow.take(next, |_, _| panic!("{back} back, found {ahead} ahead"));
+            }
+            if back > 0 {
+                overflow.take(now, |_, _| panic!("{back} back, found in force"));
+            }
+            let mut found = 0;
+            for back in 0..KEPT_APART {
+                let epoch = Epoch::new(now.number().wrapping_sub(back));
+                overflow.take(epoch, |_, spilled| found += spilled.ended[0]);
+            }
+            overflow.take_past(|_, spilled| found += spilled.ended[0]);
+            assert_eq!(found, 1, "{back} back");
+        }
     }
 }
 
@@ -220,7 +273,7 @@ mod loom_tests {
         static TAKEN_MEANWHILE: AtomicUsize = AtomicUsize::new(0);
         loom::model(|| {
             let epoch = Epoch::new(0);
-            let overflow = Arc::new(Overflow::new(1));
+            let overflow = Arc::new(Overflow::new(1, Epoch::new(0)));
             let writers = [(); 2].map(|()| {
                 let overflow = Arc::clone(&overflow);
                 thread::spawn(move || {

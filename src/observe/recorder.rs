@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::clock::Moment;
 use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::fold::Fold;
-use crate::observe::overflow::Overflow;
+use crate::observe::overflow::{KEPT_APART, Overflow};
 use crate::observe::record::{CallKey, Draw, Observation, Words};
 use crate::observe::ring::{Reader, Ring};
 use crate::observe::snapshot::{ArmCounts, Snapshot};
@@ -123,7 +123,7 @@ impl Recorder {
         Self {
             own,
             shared,
-            overflow: Overflow::new(arms),
+            overflow: Overflow::new(arms, epoch),
             arms,
             drain: Mutex::new(Drain { readers, fold, bases: [[0; EPOCH_CLASSES]; MAX_ARMS] }),
         }
@@ -282,10 +282,12 @@ impl Recorder {
                 fold.record(words);
             });
         }
-        for back in 0..3 {
+        for back in 0..KEPT_APART {
             let epoch = Epoch::new(fold.epoch().number().wrapping_sub(back));
             self.overflow.take(epoch, |arm, spilled| fold.spilled(epoch, arm, &spilled));
         }
+        let past = Epoch::new(fold.epoch().number().wrapping_sub(KEPT_APART));
+        self.overflow.take_past(|arm, spilled| fold.spilled(past, arm, &spilled));
         let started = self.started(bases, fold.epoch());
         fold.tick(now, &started);
     }
@@ -299,6 +301,7 @@ impl Recorder {
         }
         self.overflow.take(old, |arm, spilled| fold.spilled(old, arm, &spilled));
         fold.advance(epoch, now, &self.started(bases, old));
+        self.overflow.advance(epoch);
         for (arm, bases) in bases.iter_mut().enumerate().take(self.arms) {
             for (class, base) in bases.iter_mut().enumerate() {
                 let back = (epoch.number() as usize).wrapping_sub(class) % EPOCH_CLASSES;

@@ -114,7 +114,6 @@ proptest! {
 
     /// The ring is of 8 records, so that most histories overflow it.
     #[test]
-    #[ignore = "does not hold yet: of calls that end in a full ring under a split long past, one may stay in flight"]
     fn every_call_that_began_ended_or_is_in_flight(steps in vec(step(), 0..120)) {
         let clock = ManualClock::new();
         let router = Router::builder("books")

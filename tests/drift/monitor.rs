@@ -28,8 +28,8 @@ fn labels(arm: Arm, correct: u64, wrong: u64, served: u64) -> Vec<Cohort> {
     let mut ledger = LabelLedger::new(Duration::ZERO, Duration::from_secs(1)).unwrap();
     let epoch = Epoch::new(1);
     ledger.served(arm, epoch, Moment::ZERO, served);
-    (0..correct).for_each(|_| drop(ledger.labelled(arm, epoch, Moment::ZERO, true)));
-    (0..wrong).for_each(|_| drop(ledger.labelled(arm, epoch, Moment::ZERO, false)));
+    (0..correct).for_each(|_| _ = ledger.labelled(arm, epoch, Moment::ZERO, true));
+    (0..wrong).for_each(|_| _ = ledger.labelled(arm, epoch, Moment::ZERO, false));
     ledger.matured(Moment::from_secs(2))
 }
 

@@ -156,8 +156,8 @@ impl DriftWatch {
         let effects = {
             let mut desk = self.shared.desk.lock();
             let due = desk.ledger.matured(now);
-            let mut effects =
-                desk.monitor.handle(now, DriftInput::Matured(due)).unwrap_or_default();
+            // A window that is over now has both: labels let no time pass, the rows after them do.
+            let mut effects = desk.monitor.labels_now(&due);
             // The references were compared when this was built.
             let seen = DriftInput::Seen(Box::new(seen));
             effects.extend(desk.monitor.handle(now, seen).unwrap_or_default());

@@ -23,6 +23,9 @@ pub const MAX_COHORTS: usize = 1_024;
 /// Stages whose labels are kept apart; the oldest is forgotten first.
 pub const MAX_STAGES: usize = 64;
 
+/// How finely a ticket tells the time, rounded up.
+const TICKET_UNIT: Duration = Duration::from_millis(17);
+
 /// Requests served in one stretch of time, by one arm, under one split, and what is known of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -145,16 +148,21 @@ impl LabelLedger {
     /// The truth about a request that was served at `at` became known. A ticket says all of this but
     /// the truth: its arm, its split, and by its age when.
     pub fn labelled(&mut self, arm: Arm, epoch: Epoch, at: Moment, correct: bool) -> LabelPlace {
-        let from = self.slot_of(at);
-        let key = (from, arm, epoch);
-        let cohort = self.cohorts.iter_mut().rev().find(|of| (of.from, of.arm, of.epoch) == key);
+        // A ticket tells the time to 17 ms, rounded down: what was served as a stretch began may seem
+        // to belong to the one before it.
+        let slots = [self.slot_of(at), self.slot_of(at.after(TICKET_UNIT))];
+        let of = |cohort: &Cohort| {
+            slots.contains(&cohort.from) && cohort.arm == arm && cohort.epoch == epoch
+        };
+        let open = |cohort: &Cohort| of(cohort) && cohort.labelled() < cohort.served;
+        let cohort = self.cohorts.iter_mut().find(|cohort| open(cohort));
         // No more labels than requests: one that is counted twice is not counted as evidence.
         let place = match cohort {
-            Some(cohort) if cohort.labelled() < cohort.served => {
+            Some(cohort) => {
                 *(if correct { &mut cohort.correct } else { &mut cohort.wrong }) += 1;
                 LabelPlace::Waiting
             }
-            _ => LabelPlace::Late,
+            None => LabelPlace::Late,
         };
         let stage = self.stage(arm, epoch);
         *(if correct { &mut stage.correct } else { &mut stage.wrong }) += 1;

@@ -235,6 +235,13 @@ impl DriftMonitor {
         Ok(effects)
     }
 
+    /// Takes in labels without letting time pass: the rows of the same moment follow.
+    pub(crate) fn labels_now(&mut self, cohorts: &[Cohort]) -> Vec<DriftEffect> {
+        let mut effects = Vec::new();
+        self.mature(cohorts, &mut effects);
+        effects
+    }
+
     /// How the model is, as of the window under way.
     #[must_use]
     pub fn report(&self) -> HealthReport {

@@ -5,7 +5,7 @@
 //!
 //! | | |
 //! |--|--|
-//! | [`reference`] | what the data looked like when all was well: bins chosen once, counts, no values |
+//! | [`mod@reference`] | what the data looked like when all was well: bins chosen once, counts, no values |
 //! | [`stream`] | counts values as they are served, from any thread, some of the rows |
 //! | [`population`] | what was counted, as numbers that add up |
 //! | [`compare`] | one window against the reference: PSI, Jensen-Shannon, Wasserstein, Kolmogorov-Smirnov, chi-square |

@@ -118,8 +118,11 @@ impl Shadow {
     #[must_use]
     pub fn agreed(&self) -> Option<PairedReading> {
         let agreement = self.agreement.as_ref()?;
-        let measured = self.excess.as_ref().filter(|_| self.seen.noise.runs > 0);
-        Some(measured.map_or_else(|| agreement.reading(), Excess::reading))
+        Some(self.noise_is_known().map_or_else(|| agreement.reading(), Excess::reading))
+    }
+
+    fn noise_is_known(&self) -> Option<&Excess> {
+        self.excess.as_ref().filter(|_| self.seen.noise.runs > 0)
     }
 
     /// What was seen of `arm` on the shadowed requests.
@@ -140,7 +143,10 @@ impl Shadow {
             return Step::TakeBack;
         }
         let shown = quality == Some(PairedVerdict::Pass);
-        let agreement = self.agreement.as_ref().map(Agreement::verdict);
+        let agreement = self.agreement.as_ref().map(|agreement| match self.noise_is_known() {
+            Some(excess) => excess.verdict(),
+            None => agreement.verdict(),
+        });
         if agreement == Some(PairedVerdict::Refuse) && quality.is_none() {
             return Step::TakeBack;
         }
@@ -158,7 +164,7 @@ impl Shadow {
             return health;
         }
         let quality = self.quality.as_ref().map(|own| own.reading().to_string());
-        let agreement = self.agreement.as_ref().map(|own| own.reading().to_string());
+        let agreement = self.agreed().map(|reading| reading.to_string());
         let why = if step == Step::TakeBack {
             // Quality refuses, or else, where it is not asked for, agreement.
             quality.or_else(|| agreement.map(|why| format!("{why}; look at where they differ")))

@@ -57,7 +57,7 @@ impl<T: AsRef<str> + ?Sized> Comparator<T> for EditDistance {
 /// use pilotage::compare::comparator::Comparator;
 /// use pilotage::compare::text::{EditDistance, Normalised};
 ///
-/// let same = Normalised::default();
+/// let same: Normalised = Normalised::default();
 /// assert_eq!(same.compare("  The quick\nFOX", "the Quick fox "), Ok(1.0));
 /// let near = Normalised::new(EditDistance);
 /// assert_eq!(near.compare("Flow", " flaw"), Ok(0.75));

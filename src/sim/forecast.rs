@@ -74,12 +74,12 @@ impl Spread {
 /// ```
 /// use pilotage::rollout::plan::Plan;
 /// use pilotage::sim::forecast::Forecast;
-/// use pilotage::sim::rehearsal::{Looks, Rehearsal};
+/// use pilotage::sim::rehearsal::{Looks, Rehearsal, RehearsalError};
 /// use pilotage::sim::world::Climate;
 /// use std::time::Duration;
 ///
 /// let hour = Duration::from_secs(3600);
-/// let courses: Result<Vec<_>, _> = (0..5)
+/// let courses: Result<Vec<_>, RehearsalError> = (0..5)
 ///     .map(|seed| {
 ///         let climate = Climate::new(200.0);
 ///         Ok(Rehearsal::begin(Plan::quick(), climate, seed, Looks::default())?.run(hour))
@@ -88,7 +88,7 @@ impl Spread {
 /// let forecast = Forecast::of(&courses?);
 /// assert_eq!(forecast.promoted.events, 5);
 /// assert_eq!(forecast.stopped.rate, 0.0);
-/// # Ok::<(), pilotage::sim::rehearsal::RehearsalError>(())
+/// # Ok::<(), RehearsalError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]

@@ -480,7 +480,12 @@ impl Rollout {
         Some(self.resolved(hold_key(&place, kind), format!("stage {place} holds no longer")))
     }
 
-    fn not_shifted(&mut self, in_force: TrafficShare, reason: &str) -> Vec<Effect> {
+    fn not_shifted(&mut self, now: Moment, in_force: TrafficShare, reason: &str) -> Vec<Effect> {
+        if let State::Running(running) = &mut self.state {
+            // The stage is not under way while its share is not in force: that time does not count
+            // as observed.
+            running.last = running.last.max(now);
+        }
         if std::mem::replace(&mut self.switch_fails, true) {
             return Vec::new();
         }
@@ -541,7 +546,7 @@ impl Machine for Rollout {
         let mut effects = match input {
             Input::Seen(seen) => self.seen(now, seen),
             Input::Command(command) => self.command(now, command),
-            Input::NotShifted { in_force, reason } => self.not_shifted(*in_force, reason),
+            Input::NotShifted { in_force, reason } => self.not_shifted(now, *in_force, reason),
             Input::Wall(date) => {
                 self.wall = Some((now, *date));
                 self.hold_is_over(HoldKind::WallTime).into_iter().collect()

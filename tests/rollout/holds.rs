@@ -203,6 +203,25 @@ fn a_switch_that_does_not_obey_is_told_once_and_when_it_obeys_again() {
 }
 
 #[test]
+fn time_in_which_a_switch_does_not_obey_is_not_observed() {
+    fn observed(world: &World) -> Duration {
+        let State::Running(running) = world.rollout.state() else { panic!("it runs") };
+        running.observed
+    }
+    let second = Duration::from_secs(1);
+    let mut world = world(canary(|plan| plan), 200);
+    world.run(10, GOOD, GOOD);
+    let before = observed(&world);
+    let failed = Input::NotShifted { in_force: TrafficShare::NONE, reason: "no route".into() };
+    for _ in 0..50 {
+        world.now = world.now.after(second);
+        world.rollout.handle(world.now, &failed);
+    }
+    world.run(1, GOOD, GOOD);
+    assert_eq!(observed(&world), before + second);
+}
+
+#[test]
 fn a_late_tick_advances_one_stage_and_a_second_one_changes_nothing() {
     let mut world = World::new(Plan::quick(), 200);
     world.run(299, GOOD, GOOD);

@@ -14,6 +14,61 @@ use crate::rollout::stage::{
 };
 use crate::share::TrafficShare;
 
+impl Plan {
+    /// Baseline, shadow, 5 %, 25 %, A/B test at 50 %, 100 %, with the durations and limits that are
+    /// common practice: a day of baseline, a day of shadow, two hours, six hours, a day, two days
+    /// with the old model warm; p50 within 1.2 times the baseline's, p95 within 1.5, errors and
+    /// timeouts within twice, agreement above 85 %, at least 1,000 samples everywhere.
+    ///
+    /// The A/B test compares accuracy and scores with a margin of two points, whichever the server
+    /// reports. If it reports neither, the stage rests on its guardrails and says so.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "never: the plan is fixed and tested")]
+    pub fn standard() -> Self {
+        let comparison = ComparisonRule { no_data: NoData::Skip, ..ComparisonRule::default() };
+        Self::builder()
+            .baseline(Duration::from_secs(24 * HOUR), 1_000)
+            .shadow(Duration::from_secs(24 * HOUR), 1_000)
+            .canary(percent(5), Duration::from_secs(2 * HOUR), 1_000)
+            .canary(percent(25), Duration::from_secs(6 * HOUR), 1_000)
+            .ab_test(percent(50), Duration::from_secs(24 * HOUR), 1_000, comparison)
+            .full(Duration::from_secs(48 * HOUR), 1_000)
+            .build()
+            .expect("the standard plan keeps the rules of plans")
+    }
+
+    /// The same journey in minutes, for models whose failures cost little: five minutes of shadow,
+    /// then 5 %, 25 %, 50 % and 100 % for five minutes each.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "never: the plan is fixed and tested")]
+    pub fn quick() -> Self {
+        let five = Duration::from_secs(300);
+        // Where failures cost little, a rate below 2 % is no reason to wait for more traffic.
+        let guardrails: Vec<Guardrail> = Guardrail::standard()
+            .into_iter()
+            .map(
+                |guardrail| {
+                    if guardrail.measure.is_rate() { guardrail.floor(0.02) } else { guardrail }
+                },
+            )
+            .collect();
+        Self::builder()
+            .shadow(five, 200)
+            .canary(percent(5), five, 100)
+            .canary(percent(25), five, 100)
+            .canary(percent(50), five, 100)
+            .full(five, 100)
+            .guardrails(&guardrails)
+            .build()
+            .expect("the quick plan keeps the rules of plans")
+    }
+
+    /// Starts an empty plan.
+    pub fn builder() -> PlanBuilder {
+        PlanBuilder::default()
+    }
+}
+
 /// Collects stages; checks them all at the end.
 #[derive(Clone, Debug)]
 #[must_use = "a plan exists once it is built"]
@@ -235,3 +290,9 @@ pub(super) fn usual(
 
 pub(super) const DEFAULT_ALPHA: f64 = 0.02;
 pub(super) const DEFAULT_BETA: f64 = 0.05;
+
+pub(super) fn percent(whole: u32) -> TrafficShare {
+    TrafficShare::from_ppm(whole * 10_000).expect("at most 100")
+}
+
+const HOUR: u64 = 3600;

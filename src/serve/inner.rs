@@ -122,6 +122,22 @@ impl<M, C: Clock> Inner<M, C> {
         self.assign_slowly(request, split.split(), segment)
     }
 
+    #[inline]
+    pub(crate) fn arm_of(&self, request: &Request<'_>, split: Packed) -> Arm {
+        if let (Subject::Bytes(id), None, true) =
+            (request.subject, request.forced, split.exposes_all())
+        {
+            let hash = self.bucketing.arm_hash(id);
+            return Arm::new(u8::from(split.on_candidate(hash)));
+        }
+        self.arm_of_slowly(request, split)
+    }
+
+    #[inline(never)]
+    fn arm_of_slowly(&self, request: &Request<'_>, split: Packed) -> Arm {
+        self.assign_slowly(request, split.split(), self.segment_of(request)).arm()
+    }
+
     #[inline(never)]
     pub(crate) fn assign_slowly(
         &self,

@@ -132,8 +132,8 @@ impl<M, C: Clock> Router<M, C> {
     /// drawn anew each time.
     #[must_use]
     pub fn arm_of(&self, request: &Request<'_>) -> Arm {
-        let segment = self.inner.segment_of(request);
-        self.inner.assign(request, self.inner.word.packed(), segment).arm()
+        let split = self.inner.word.packed();
+        self.inner.arm_of(request, split)
     }
 
     /// Counts a truth that arrived after its call had ended: whether the answer was right, a

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU8;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, StdClock};
-use crate::compare::comparator::{AsyncComparator, Comparator};
+use crate::compare::comparator::{AsyncComparator, Comparator, from_fn};
 use crate::ids::Segment;
 use crate::model::Model;
 use crate::observe::explorer::case::Draft;
@@ -18,6 +18,60 @@ use crate::serve::shadow_lane::lane::ShadowLane;
 use crate::serve::shadow_lane::options::{LaneError, LaneOptions};
 use crate::serve::shadow_lane::results::{Results, Truths};
 use crate::serve::shadow_lane::turns::Turns;
+
+impl<M> ShadowLane<M>
+where
+    M: Model + 'static,
+    M::Input: Send,
+{
+    /// A lane that asks `candidate` on `executor` and compares by `compare`, which is given the
+    /// baseline's output first and answers from 0 (nothing alike) to 1 (the same).
+    ///
+    /// [`ShadowLane::builder`] takes the comparators of [`crate::compare`], and all that can be
+    /// said about inputs and outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`LaneError`] when the candidate may not be shadowed or an option is impossible.
+    pub fn new(
+        candidate: Arc<M>,
+        executor: impl Executor + 'static,
+        compare: impl Fn(&M::Output, &M::Output) -> f64 + Send + Sync + 'static,
+        options: LaneOptions,
+    ) -> Result<Self, LaneError> {
+        Self::with_clock(candidate, executor, compare, options, StdClock::new())
+    }
+
+    /// A lane in more detail.
+    pub fn builder(candidate: Arc<M>, executor: impl Executor + 'static) -> LaneBuilder<M> {
+        LaneBuilder::new(candidate, Box::new(executor))
+    }
+}
+
+impl<M, C> ShadowLane<M, C>
+where
+    M: Model + 'static,
+    M::Input: Send,
+    C: Clock + 'static,
+{
+    /// As [`ShadowLane::new`], with the time from `clock`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ShadowLane::new`].
+    pub fn with_clock(
+        candidate: Arc<M>,
+        executor: impl Executor + 'static,
+        compare: impl Fn(&M::Output, &M::Output) -> f64 + Send + Sync + 'static,
+        options: LaneOptions,
+        clock: C,
+    ) -> Result<Self, LaneError> {
+        LaneBuilder::new(candidate, Box::new(executor))
+            .compare(from_fn(compare))
+            .options(options)
+            .open_with_clock(clock)
+    }
+}
 
 /// A [`ShadowLane`] in the making.
 ///

@@ -20,7 +20,7 @@ use crate::route::bucket::{Bucketing, Decimal, inside};
 use crate::serve::catch::{caught, caught_future, discard};
 use crate::serve::executor::{Executor, run_until};
 use crate::serve::request::{Group, Request, Subject};
-use crate::serve::shadow_lane::job::Work;
+use crate::serve::shadow_lane::offer::Offer;
 use crate::serve::shadow_lane::options::LaneOptions;
 use crate::serve::shadow_lane::results::{Judge, Results, Truths};
 use crate::serve::shadow_lane::turns::Turns;
@@ -100,6 +100,33 @@ impl<I: ?Sized, O> Default for Hooks<I, O> {
     fn default() -> Self {
         Self { size: None, copy: None, class: None, input: None, output: None, redact: None }
     }
+}
+
+/// A request that waits for its turn.
+pub(super) struct Work<M: Model, C: Clock> {
+    pub place: Place<M, C>,
+    pub offer: Offer<M::Input, M::Output>,
+}
+
+/// A place in the lane. What drops it says how the request counts.
+pub(super) struct Place<M: Model, C: Clock> {
+    pub inner: Arc<Inner<M, C>>,
+    /// The key of the sample's truth, where this place is the one to report it.
+    pub truth: Option<u64>,
+    pub segment: Segment,
+    /// A hash of the subject.
+    pub cluster: u64,
+    pub end: End,
+}
+
+/// What a place counts as when it is given up.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    Shed,
+    TooLarge,
+    NotShadowable,
+    Paused,
+    Run,
 }
 
 pub(super) const OPEN: u8 = 0;

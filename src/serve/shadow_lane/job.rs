@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::clock::Clock;
 use crate::compare::comparator::Incomparable;
-use crate::ids::{Arm, Segment};
+use crate::ids::Arm;
 use crate::model::Model;
 use crate::observe::explorer::case::{Draft, Facts};
 use crate::observe::shadow::ShadowCounts;
@@ -16,36 +16,9 @@ use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status;
 use crate::route::bucket::inside;
 use crate::serve::catch::{caught, discard};
-use crate::serve::shadow_lane::inner::{Inner, OPEN};
+use crate::serve::shadow_lane::inner::{End, Inner, OPEN, Place, Work};
 use crate::serve::shadow_lane::offer::Offer;
 use crate::serve::shadow_lane::results::{Pair, briefly};
-
-/// A request that waits for its turn.
-pub(super) struct Work<M: Model, C: Clock> {
-    pub place: Place<M, C>,
-    pub offer: Offer<M::Input, M::Output>,
-}
-
-/// A place in the lane. What drops it says how the request counts.
-pub(super) struct Place<M: Model, C: Clock> {
-    pub inner: Arc<Inner<M, C>>,
-    /// The key of the sample's truth, where this place is the one to report it.
-    pub truth: Option<u64>,
-    pub segment: Segment,
-    /// A hash of the subject.
-    pub cluster: u64,
-    pub end: End,
-}
-
-/// What a place counts as when it is given up.
-#[derive(Clone, Copy)]
-pub(super) enum End {
-    Shed,
-    TooLarge,
-    NotShadowable,
-    Paused,
-    Run,
-}
 
 /// What one run came to.
 struct Run {

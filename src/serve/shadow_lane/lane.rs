@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use crate::clock::{Clock, StdClock};
 use crate::compare::agreement::Classes;
-use crate::compare::comparator::from_fn;
 use crate::ids::Arm;
 use crate::model::{Model, SyncModel};
 use crate::observe::clusters::Clusters;
@@ -14,14 +13,11 @@ use crate::observe::explorer::explorer::{Exploration, Labelled};
 use crate::observe::shadow::ShadowCounts;
 use crate::outcome::Status;
 use crate::serve::catch::{caught, discard};
-use crate::serve::executor::Executor;
 use crate::serve::request::{Group, Request};
 use crate::serve::router::{Answer, Router};
-use crate::serve::shadow_lane::builder::LaneBuilder;
-use crate::serve::shadow_lane::inner::{Inner, OPEN, PAUSED, STOPPED};
-use crate::serve::shadow_lane::job::{End, Place, Work};
+use crate::serve::shadow_lane::inner::{End, Inner, OPEN, PAUSED, Place, STOPPED, Work};
 use crate::serve::shadow_lane::offer::{Offer, Offered, Told};
-use crate::serve::shadow_lane::options::{LaneError, LaneOptions, TruthBy};
+use crate::serve::shadow_lane::options::{LaneOptions, TruthBy};
 use crate::serve::shadow_lane::results::{Judge, Pair, briefly};
 use crate::serve::ticket::Ticket;
 use crate::share::TrafficShare;
@@ -70,59 +66,12 @@ pub struct ShadowLane<M: Model, C: Clock = StdClock> {
     pub(super) inner: Arc<Inner<M, C>>,
 }
 
-impl<M> ShadowLane<M>
-where
-    M: Model + 'static,
-    M::Input: Send,
-{
-    /// A lane that asks `candidate` on `executor` and compares by `compare`, which is given the
-    /// baseline's output first and answers from 0 (nothing alike) to 1 (the same).
-    ///
-    /// [`ShadowLane::builder`] takes the comparators of [`crate::compare`], and all that can be
-    /// said about inputs and outputs.
-    ///
-    /// # Errors
-    ///
-    /// [`LaneError`] when the candidate may not be shadowed or an option is impossible.
-    pub fn new(
-        candidate: Arc<M>,
-        executor: impl Executor + 'static,
-        compare: impl Fn(&M::Output, &M::Output) -> f64 + Send + Sync + 'static,
-        options: LaneOptions,
-    ) -> Result<Self, LaneError> {
-        Self::with_clock(candidate, executor, compare, options, StdClock::new())
-    }
-
-    /// A lane in more detail.
-    pub fn builder(candidate: Arc<M>, executor: impl Executor + 'static) -> LaneBuilder<M> {
-        LaneBuilder::new(candidate, Box::new(executor))
-    }
-}
-
 impl<M, C> ShadowLane<M, C>
 where
     M: Model + 'static,
     M::Input: Send,
     C: Clock + 'static,
 {
-    /// As [`ShadowLane::new`], with the time from `clock`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`ShadowLane::new`].
-    pub fn with_clock(
-        candidate: Arc<M>,
-        executor: impl Executor + 'static,
-        compare: impl Fn(&M::Output, &M::Output) -> f64 + Send + Sync + 'static,
-        options: LaneOptions,
-        clock: C,
-    ) -> Result<Self, LaneError> {
-        LaneBuilder::new(candidate, Box::new(executor))
-            .compare(from_fn(compare))
-            .options(options)
-            .open_with_clock(clock)
-    }
-
     /// Serves a request through `router` and offers it to the lane afterwards. The caller hears
     /// the router's answer, as early as without the lane but for the time of an offer: a hash, a
     /// few counts, and a clone of the output for requests that are sampled and have room.
@@ -156,7 +105,7 @@ where
     }
 
     /// As [`ShadowLane::predict`], for an input that is not behind an `Arc`: the builder's
-    /// [`copy`](LaneBuilder::copy) hands it over, called only for requests that are sampled, have
+    /// [`copy`](super::builder::LaneBuilder::copy) hands it over, called only for requests that are sampled, have
     /// room and are not too large. Without such a function nothing is run, and each request counts
     /// as not shadowable.
     ///
@@ -323,7 +272,7 @@ where
         }
     }
 
-    /// Asks the stable model (see [`LaneBuilder::noise_floor`]) about a request that somebody
+    /// Asks the stable model (see [`noise_floor`](super::builder::LaneBuilder::noise_floor)) about a request that somebody
     /// serves, and hands its answer to `then`, on the lane's executor; `None` where it gave none.
     ///
     /// For after the shadow. In a canary or an A/B test the stable model's score on the same request

@@ -1,7 +1,7 @@
 //! Batches, fairly.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -88,42 +88,46 @@ pub fn alone(contestants: &[Contestant], rounds: usize) -> BTreeMap<&'static str
 
 /// Every contestant on two threads at once, each on a core of its own.
 pub fn together(contestants: &[Contestant], rounds: usize) -> BTreeMap<&'static str, Times> {
-    let barrier = Barrier::new(2);
+    let line = StartLine::default();
+    let line = &line;
     let run = |core: usize| {
-        if !pin(core) {
-            return None;
-        }
-        let mut batches = Vec::new();
+        pin(core);
+        let mut batches = Vec::with_capacity(rounds * contestants.len());
+        let mut meetings = 0;
+        let mut meet = || {
+            meetings += 1;
+            line.meet(meetings);
+        };
         for round in 0..rounds {
             for turn in 0..contestants.len() {
                 let contestant = &contestants[(turn + round) % contestants.len()];
-                barrier.wait();
+                meet();
                 let first = (round as u64 * 2 + core as u64) * BATCH;
                 // A few calls first, so that both are at it when the clock starts.
                 (0..16).for_each(|at| (contestant.call)(first + at));
                 let batch = batch(contestant, first);
-                barrier.wait();
+                meet();
                 if core == 0 {
                     (contestant.between)();
                 }
                 batches.push((contestant.name, batch));
             }
         }
-        Some(batches)
+        batches
     };
     let mut table: BTreeMap<&'static str, Times> = BTreeMap::new();
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         println!("one processor only: nothing to say about two threads");
         return table;
     }
-    let both = std::thread::scope(|scope| {
-        let other = scope.spawn(|| run(1));
-        (run(0), other.join().unwrap_or(None))
-    });
-    let (Some(first), Some(second)) = both else {
+    if !(pin(1) && pin(0)) {
         println!("threads cannot be pinned here: nothing to say about two threads");
         return table;
-    };
+    }
+    let (first, second) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(1));
+        (run(0), other.join().unwrap_or_default())
+    });
     for ((name, one), (_, two)) in first.iter().zip(&second) {
         let times = table.entry(name).or_default();
         let shared = one.ended.min(two.ended).saturating_duration_since(one.began.max(two.began));
@@ -136,6 +140,28 @@ pub fn together(contestants: &[Contestant], rounds: usize) -> BTreeMap<&'static 
         }
     }
     table
+}
+
+/// Where two threads wait for each other awake: a thread that is put to sleep wakes up after a
+/// batch of the other is over.
+#[derive(Default)]
+struct StartLine(AtomicUsize);
+
+impl StartLine {
+    /// Waits for the other thread's meeting of this number, from 1.
+    fn meet(&self, number: usize) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        let mut turns = 0_u32;
+        while self.0.load(Ordering::Acquire) < 2 * number {
+            turns += 1;
+            // On one core the other would never come.
+            if turns % 100_000 == 0 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
 }
 
 fn pin(core: usize) -> bool {

@@ -155,7 +155,7 @@ impl StartLine {
         while self.0.load(Ordering::Acquire) < 2 * number {
             turns += 1;
             // On one core the other would never come.
-            if turns % 100_000 == 0 {
+            if turns.is_multiple_of(100_000) {
                 std::thread::yield_now();
             } else {
                 std::hint::spin_loop();

@@ -31,7 +31,7 @@ grep "test result" "$log"
 [ "${1:-}" = --models-only ] && exit 0
 
 survivors=0
-for mutant in writer_stamp reader_stamp claim overflow_counted overflow_clear_last \
+for mutant in solo_written solo_read writer_stamp reader_stamp claim overflow_counted overflow_clear_last \
     table_before_revision kept_under_announced call_went call_back take_back take_went; do
     if models --cfg "pilotage_mutant=\"$mutant\""; then
         echo "SURVIVED  $mutant"

@@ -55,6 +55,26 @@ pub(crate) struct Loan<'l, T, const N: usize> {
     slot: usize,
 }
 
+/// A thread's own counters of a lender, on that thread.
+pub(crate) struct Here<'l, T, const N: usize> {
+    lender: &'l Lender<T, N>,
+    uses: &'l Uses<N>,
+    stays_here: PhantomData<*const ()>,
+}
+
+/// A [`Loan`] that stays on the thread it was made on, and so knows where to count itself back.
+///
+/// It does not know its lender, which would have to be kept through each call for the few that
+/// need it ([`Lender::set_free`]).
+pub(crate) struct Brief<'l, T, const N: usize> {
+    /// This thread's own.
+    uses: &'l Uses<N>,
+    /// As in a loan.
+    value: NonNull<T>,
+    slot: usize,
+    stays_here: PhantomData<*const ()>,
+}
+
 // SAFETY: a loan gives out `&T` and clones of the `Arc<T>`, on whatever thread it is.
 unsafe impl<T: Send + Sync, const N: usize> Send for Loan<'_, T, N> {}
 // SAFETY: as above.
@@ -71,15 +91,15 @@ impl<T, const N: usize> Lender<T, N> {
         }
     }
 
-    /// The value in `slot`, if there is one, to a call on the thread of this place.
+    /// The value in `slot`, if there is one, to a call on the thread of this place; and how many
+    /// calls counted in where this one did, a number none of them has had before.
     #[inline]
-    pub(crate) fn lend(&self, place: Place, slot: usize) -> Option<Loan<'_, T, N>> {
+    pub(crate) fn lend(&self, place: Place, slot: usize) -> Option<(Loan<'_, T, N>, u64)> {
         let uses = self.own.get(place.number()).unwrap_or(&self.shared);
         let value = self.values.get(slot)?;
-        // A locked addition for all: the counter's order is what the proof rests on.
-        uses.went[slot].fetch_add(1, CALL_WENT);
+        let number = uses.count_in(slot);
         match NonNull::new(value.load(Ordering::Acquire)) {
-            Some(value) => Some(Loan { lender: self, value, slot }),
+            Some(value) => Some((Loan { lender: self, value, slot }, number)),
             None => {
                 self.count_back(place, slot);
                 None
@@ -87,14 +107,29 @@ impl<T, const N: usize> Lender<T, N> {
         }
     }
 
+    /// The counters of the thread of this place, if it has some of its own.
+    #[inline]
+    pub(crate) fn here(&self, place: Place) -> Option<Here<'_, T, N>> {
+        let uses = self.own.get(place.number())?;
+        Some(Here { lender: self, uses, stays_here: PhantomData })
+    }
+
+    /// A brief loan of this lender's as one that may leave its thread.
+    #[cold]
+    pub(crate) fn set_free<'l>(&'l self, brief: Brief<'l, T, N>) -> Loan<'l, T, N> {
+        // A loan counts itself back by its lender: it must be the one that lent the value.
+        let ours = self.own.iter().any(|uses| std::ptr::eq(&**uses, brief.uses));
+        assert!(ours, "a loan of another lender");
+        let loan = Loan { lender: self, value: brief.value, slot: brief.slot };
+        // What it had to count back, the loan does.
+        std::mem::forget(brief);
+        loan
+    }
+
     #[inline]
     fn count_back(&self, place: Place, slot: usize) {
         match self.own.get(place.number()) {
-            // No other thread writes to it while this one lives.
-            Some(uses) => {
-                let back = uses.back[slot].load(Ordering::Relaxed);
-                uses.back[slot].store(back.wrapping_add(1), CALL_BACK);
-            }
+            Some(uses) => uses.count_back_alone(slot),
             None => {
                 self.shared.back[slot].fetch_add(1, CALL_BACK);
             }
@@ -166,6 +201,66 @@ impl<const N: usize> Uses<N> {
         let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
         Self { went: zeros(), back: zeros() }
     }
+
+    /// A locked addition for all: the counter's order is what the proof rests on.
+    #[inline]
+    fn count_in(&self, slot: usize) -> u64 {
+        self.went[slot].fetch_add(1, CALL_WENT)
+    }
+
+    /// On the thread whose counters these are: no other writes to them while it lives.
+    #[inline]
+    fn count_back_alone(&self, slot: usize) {
+        let back = self.back[slot].load(Ordering::Relaxed);
+        self.back[slot].store(back.wrapping_add(1), CALL_BACK);
+    }
+}
+
+impl<'l, T, const N: usize> Here<'l, T, N> {
+    /// As [`Lender::lend`].
+    #[inline]
+    pub(crate) fn lend_free(&self, slot: usize) -> Option<(Loan<'l, T, N>, u64)> {
+        let value = self.lender.values.get(slot)?;
+        let number = self.uses.count_in(slot);
+        match NonNull::new(value.load(Ordering::Acquire)) {
+            Some(value) => Some((Loan { lender: self.lender, value, slot }, number)),
+            None => {
+                self.uses.count_back_alone(slot);
+                None
+            }
+        }
+    }
+
+    /// As [`Lender::lend`], to a call that begins and ends on this thread.
+    #[inline]
+    pub(crate) fn lend(&self, slot: usize) -> Option<(Brief<'l, T, N>, u64)> {
+        let uses = self.uses;
+        let value = self.lender.values.get(slot)?;
+        let number = uses.count_in(slot);
+        match NonNull::new(value.load(Ordering::Acquire)) {
+            Some(value) => Some((Brief { uses, value, slot, stays_here: PhantomData }, number)),
+            None => {
+                uses.count_back_alone(slot);
+                None
+            }
+        }
+    }
+}
+
+impl<T, const N: usize> Brief<'_, T, N> {
+    /// The value.
+    #[inline]
+    pub(crate) fn value(&self) -> &T {
+        // SAFETY: as for a loan.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T, const N: usize> Drop for Brief<'_, T, N> {
+    #[inline]
+    fn drop(&mut self) {
+        self.uses.count_back_alone(self.slot);
+    }
 }
 
 impl<T, const N: usize> Loan<'_, T, N> {
@@ -193,10 +288,9 @@ impl<T, const N: usize> Loan<'_, T, N> {
         self.slot
     }
 
-    /// Gives it back on the thread of this place: what dropping it does, for callers who know
-    /// where they are.
-    #[inline]
-    pub(crate) fn give_back(self, place: Place) {
+    /// Gives it back as the thread of this place would.
+    #[cfg(all(test, loom))]
+    fn give_back(self, place: Place) {
         let (lender, slot) = (self.lender, self.slot);
         std::mem::forget(self);
         lender.count_back(place, slot);
@@ -239,7 +333,7 @@ mod tests {
         assert!(lender.lend(here(), 0).is_none());
         lender.put(0, Arc::new(7)).unwrap();
         assert_eq!(lender.put(0, Arc::new(8)).unwrap_err(), 8.into());
-        let loans: Vec<_> = (0..19).map(|_| lender.lend(here(), 0).unwrap()).collect();
+        let loans: Vec<_> = (0..19).map(|_| lender.lend(here(), 0).unwrap().0).collect();
         assert_eq!(lender.take(0), Err(19));
         assert_eq!((*loans[3].value(), loans[3].slot()), (7, 0));
         let kept = loans[0].share();
@@ -253,12 +347,31 @@ mod tests {
     }
 
     #[test]
+    fn a_brief_loan_stays_on_its_thread_or_becomes_one_that_may_leave() {
+        let lender = Lender::<u32, 1>::new(1024);
+        assert!(lender.here(here()).unwrap().lend(0).is_none());
+        lender.put(0, Arc::new(7)).unwrap();
+        let (brief, first) = lender.here(here()).unwrap().lend(0).unwrap();
+        assert_eq!((*brief.value(), lender.take(0)), (7, Err(1)));
+        let loan = lender.set_free(brief);
+        assert_eq!(lender.take(0), Err(1));
+        let second = lender.here(here()).unwrap().lend(0).unwrap().1;
+        assert_eq!(second, first + 1, "no two calls have a number");
+        thread::scope(|scope| {
+            scope.spawn(move || drop(loan));
+        });
+        assert_eq!(lender.take(0), Ok(Some(Arc::new(7))));
+        // A thread without counters of its own has none.
+        assert!(Lender::<u32, 1>::new(0).here(here()).is_none());
+    }
+
+    #[test]
     fn a_loan_may_come_back_on_another_thread() {
         let lender = Lender::<u32, 1>::new(8);
         lender.put(0, Arc::new(7)).unwrap();
         thread::scope(|scope| {
             for _ in 0..20 {
-                let loan = lender.lend(here(), 0).unwrap();
+                let (loan, _) = lender.lend(here(), 0).unwrap();
                 scope.spawn(move || assert_eq!(*loan.value(), 7));
             }
         });
@@ -296,7 +409,11 @@ mod tests {
                 scope.spawn(|| {
                     let mut used = 0_u64;
                     while !stop.load(std::sync::atomic::Ordering::SeqCst) {
-                        if let Some(loan) = lender.lend(here(), 0) {
+                        if let Some((brief, _)) = lender.here(here()).and_then(|here| here.lend(0))
+                        {
+                            assert!(brief.value().0.load(std::sync::atomic::Ordering::SeqCst));
+                            used += 1;
+                        } else if let Some((loan, _)) = lender.lend(here(), 0) {
                             assert!(loan.value().0.load(std::sync::atomic::Ordering::SeqCst));
                             used += 1;
                         }
@@ -330,7 +447,7 @@ mod loom_tests {
 
     use super::*;
 
-    fn lend_while_it_is_taken(own: [bool; 2]) {
+    fn lend_while_it_is_taken(own: [bool; 2], brief: bool) {
         static USED: AtomicUsize = AtomicUsize::new(0);
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
         static REFUSED: AtomicUsize = AtomicUsize::new(0);
@@ -344,14 +461,21 @@ mod loom_tests {
                     let number = place.number();
                     thread::spawn(move || {
                         let place = Place::of_test(number);
-                        let Some(loan) = lender.lend(place, 0) else { return };
                         // loom notices when this meets the taker's write below.
-                        loan.value().with(|value| {
+                        let read = |value: *const u32| {
                             // SAFETY: nobody writes while a loan is out: what is tested here.
                             assert_eq!(unsafe { *value }, 7);
-                        });
-                        USED.fetch_add(1, SeqCst);
-                        loan.give_back(place);
+                            USED.fetch_add(1, SeqCst);
+                        };
+                        if brief {
+                            let here = lender.here(place).unwrap();
+                            let Some((brief, _)) = here.lend(0) else { return };
+                            brief.value().with(read);
+                        } else {
+                            let Some((loan, _)) = lender.lend(place, 0) else { return };
+                            loan.value().with(read);
+                            loan.give_back(place);
+                        }
                     })
                 })
                 .collect();
@@ -379,11 +503,16 @@ mod loom_tests {
 
     #[test]
     fn loom_a_value_is_never_taken_from_calls_with_counters_of_their_own() {
-        lend_while_it_is_taken([true, true]);
+        lend_while_it_is_taken([true, true], false);
     }
 
     #[test]
     fn loom_a_value_is_never_taken_from_calls_that_share_counters() {
-        lend_while_it_is_taken([true, false]);
+        lend_while_it_is_taken([true, false], false);
+    }
+
+    #[test]
+    fn loom_a_value_is_never_taken_from_brief_calls() {
+        lend_while_it_is_taken([true, true], true);
     }
 }

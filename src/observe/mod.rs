@@ -17,6 +17,7 @@ pub mod ring;
 pub mod shadow;
 pub mod sink;
 pub mod snapshot;
+pub mod solo_ring;
 pub mod subjects;
 pub(crate) mod sync;
 pub(crate) mod thread_place;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::histogram::{bucket_middle, bucket_of};
 use crate::outcome::{Marks, Outcome, Status};
+use crate::route::switch::{ARM_BIT, Drawn, SUBJECT_BIT};
 
 /// 24 bits of a subject's hash: enough to count a subject once in a window, too few to find it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -103,7 +104,7 @@ impl Observation {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CallKey(u64);
 
-const KNOWN_SUBJECT: u64 = 1 << 43;
+const KNOWN_SUBJECT: u64 = 1 << SUBJECT_BIT;
 const CHOSEN: u64 = 1 << 42;
 
 impl CallKey {
@@ -127,24 +128,17 @@ impl CallKey {
         };
         Self(
             (epoch.number() as u64) << 48
-                | (arm.index() as u64 & 0xf) << 44
+                | (arm.index() as u64 & 0xf) << ARM_BIT
                 | draw
                 | (segment.index() as u64) << 24
                 | subject,
         )
     }
 
-    /// The key of a call of `arm`, 0 or 1, of a subject with this hash, where the draw decided;
-    /// `epoch_bits` has the epoch on top and zeros below.
+    /// The key of a call of a subject with this hash and no segment, where the draw decided.
     #[inline]
-    pub(crate) const fn drawn(epoch_bits: u64, arm: u64, segment: Segment, hash: u64) -> Self {
-        Self(
-            epoch_bits
-                | arm << 44
-                | KNOWN_SUBJECT
-                | (segment.index() as u64) << 24
-                | SubjectTag::of(hash).number() as u64,
-        )
+    pub(crate) const fn drawn(drawn: Drawn, hash: u64) -> Self {
+        Self(drawn.key_bits() | SubjectTag::of(hash).number() as u64)
     }
 
     /// The key in a word, whose other bits are cleared.
@@ -164,7 +158,7 @@ impl CallKey {
     /// The last three bits of the epoch and the arm, which stand side by side: below 128.
     #[inline]
     pub(crate) const fn class(self) -> usize {
-        (self.0 >> 44) as usize & 0x7f
+        (self.0 >> ARM_BIT) as usize & 0x7f
     }
 
     /// Under which split the call was assigned.
@@ -178,7 +172,7 @@ impl CallKey {
     #[inline]
     #[must_use]
     pub const fn arm(self) -> Arm {
-        Arm::new((self.0 >> 44) as u8 & 0xf)
+        Arm::new((self.0 >> ARM_BIT) as u8 & 0xf)
     }
 
     /// Of which segment.

@@ -7,6 +7,8 @@
 //! A thread that has a shard to itself counts and writes with plain stores: a locked instruction
 //! takes 5 ns where a whole record takes 3.
 
+use std::marker::PhantomData;
+
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -17,6 +19,7 @@ use crate::observe::overflow::{KEPT_APART, Overflow};
 use crate::observe::record::{CallKey, Draw, Observation, Words};
 use crate::observe::ring::{Reader, Ring};
 use crate::observe::snapshot::{ArmCounts, Snapshot};
+use crate::observe::solo_ring::{SoloReader, SoloRing};
 use crate::observe::sync::{AtomicU64, Ordering};
 use crate::observe::thread_place::{Place, SHARED};
 use crate::observe::window::{Quantiles, Window};
@@ -67,9 +70,9 @@ impl Default for Size {
 #[derive(Debug)]
 pub struct Recorder {
     /// Those that one thread each writes to, by the thread's place.
-    own: Box<[CachePadded<Shard>]>,
+    own: Box<[CachePadded<Shard<SoloRing>>]>,
     /// As many that all others share.
-    shared: Box<[CachePadded<Shard>]>,
+    shared: Box<[CachePadded<Shard<Ring>>]>,
     overflow: Overflow,
     arms: usize,
     drain: Mutex<Drain>,
@@ -77,18 +80,32 @@ pub struct Recorder {
 
 /// What the threads of one shard write to.
 #[derive(Debug)]
-struct Shard {
-    ring: Ring,
-    /// Calls begun that are evidence, by epoch class and arm as their key has them side by side.
-    started: [AtomicU64; EPOCH_CLASSES << ARM_BITS],
-    /// Calls begun that are none, by arm.
+struct Shard<R> {
+    ring: R,
+    begun: Begun,
+}
+
+/// Calls begun.
+#[derive(Debug)]
+struct Begun {
+    /// Those that are evidence, by epoch class and arm as their key has them side by side.
+    drawn: [AtomicU64; EPOCH_CLASSES << ARM_BITS],
+    /// Those that are none, by arm.
     chosen: [AtomicU64; 1 << ARM_BITS],
+}
+
+/// Where the thread that has a shard to itself writes, for as long as it stays on that thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Desk<'r> {
+    shard: &'r Shard<SoloRing>,
+    stays_here: PhantomData<*const ()>,
 }
 
 /// What whoever drains owns.
 #[derive(Debug)]
 struct Drain {
-    readers: Vec<Reader>,
+    readers: Vec<SoloReader>,
+    shared_readers: Vec<Reader>,
     fold: Fold,
     /// Calls begun in each class before its present epoch.
     bases: Bases,
@@ -109,29 +126,29 @@ impl Recorder {
     pub fn new(size: Size, epoch: Epoch, now: Moment) -> Self {
         let arms = size.arms.clamp(1, MAX_ARMS);
         let shards = size.shards.clamp(1, 128).next_power_of_two();
-        let mut readers = Vec::new();
-        let mut shard = |_| {
-            let (ring, reader) = Ring::new(size.records);
-            let started = std::array::from_fn(|_| AtomicU64::new(0));
-            let chosen = std::array::from_fn(|_| AtomicU64::new(0));
-            readers.push(reader);
-            CachePadded::new(Shard { ring, started, chosen })
-        };
-        let own = (0..shards).map(&mut shard).collect();
-        let shared = (0..shards).map(&mut shard).collect();
+        let (own, readers) =
+            (0..shards).map(|_| Shard::around(SoloRing::new(size.records))).unzip();
+        let (shared, shared_readers) =
+            (0..shards).map(|_| Shard::around(Ring::new(size.records))).unzip();
+        let (own, shared): (Vec<_>, Vec<_>) = (own, shared);
         let fold = Fold::new(arms, size.subjects, epoch, now);
         Self {
-            own,
-            shared,
+            own: own.into(),
+            shared: shared.into(),
             overflow: Overflow::new(arms, epoch),
             arms,
-            drain: Mutex::new(Drain { readers, fold, bases: [[0; EPOCH_CLASSES]; MAX_ARMS] }),
+            drain: Mutex::new(Drain {
+                readers,
+                shared_readers,
+                fold,
+                bases: [[0; EPOCH_CLASSES]; MAX_ARMS],
+            }),
         }
     }
 
     /// Counts a call that begins.
-    pub fn start(&self, arm: Arm, epoch: Epoch, draw: Draw) -> u32 {
-        self.begin(Place::here(), CallKey::new(arm, epoch, Segment::NONE, None, draw))
+    pub fn start(&self, arm: Arm, epoch: Epoch, draw: Draw) {
+        self.begin(Place::here(), CallKey::new(arm, epoch, Segment::NONE, None, draw));
     }
 
     /// Records a call that ended. Exactly one for each [`Recorder::start`], with the same arm,
@@ -140,40 +157,43 @@ impl Recorder {
         self.end(Place::here(), Words::pack(seen));
     }
 
-    /// Counts a call that begins on the thread of this place, and returns a number no other call
-    /// of its arm and epoch has had in the last 16 million. The arm's number is below 16; one that
-    /// does not exist is counted nowhere.
+    /// Counts a call that begins on the thread of this place. The arm's number is below 16; one
+    /// that does not exist is counted nowhere.
     #[inline]
-    pub(crate) fn begin(&self, place: Place, key: CallKey) -> u32 {
+    pub(crate) fn begin(&self, place: Place, key: CallKey) {
         match self.own.get(place.number()) {
-            Some(shard) if key.draw() == Draw::Random => shard.begin_alone(place, key),
-            Some(shard) => {
-                let counter = &shard.chosen[key.arm().index() & (shard.chosen.len() - 1)];
-                nonce(place.number(), add_alone(counter))
-            }
-            None => self.begin_shared(place, key),
-        }
-    }
-
-    /// As [`Recorder::begin`] for a call whose arm the draw decided.
-    #[inline]
-    pub(crate) fn begin_drawn(&self, place: Place, key: CallKey) -> u32 {
-        match self.own.get(place.number()) {
-            Some(shard) => shard.begin_alone(place, key),
+            Some(shard) => add_alone(shard.begun.counter(key)),
             None => self.begin_shared(place, key),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn begin_shared(&self, place: Place, key: CallKey) -> u32 {
-        let at = self.spread(place);
-        let shard = &self.shared[at];
-        let counter = match key.draw() {
-            Draw::Random => &shard.started[key.class()],
-            Draw::Chosen => &shard.chosen[key.arm().index()],
-        };
-        nonce(self.own.len() + at, counter.fetch_add(1, Ordering::Relaxed))
+    fn begin_shared(&self, place: Place, key: CallKey) {
+        let shard = &self.shared[self.spread(place)];
+        shard.begun.counter(key).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where the thread of this place writes, if it has a shard to itself.
+    #[inline]
+    pub(crate) fn desk(&self, place: Place) -> Option<Desk<'_>> {
+        let shard = self.own.get(place.number())?;
+        Some(Desk { shard, stays_here: PhantomData })
+    }
+
+    /// Records a call that ended where this desk is.
+    #[inline]
+    pub(crate) fn end_at(&self, desk: Desk<'_>, words: Words) {
+        if !desk.shard.ring.push(words) {
+            self.spill(words.0[0], words.0[1]);
+        }
+    }
+
+    /// By their parts: what is handed over whole has to lie in memory, even where the ring has room.
+    #[cold]
+    #[inline(never)]
+    fn spill(&self, first: u64, second: u64) {
+        self.overflow.add(Words([first, second]));
     }
 
     /// Records a call that ended on the thread of this place, which need not be the one it began
@@ -181,11 +201,11 @@ impl Recorder {
     #[inline]
     pub(crate) fn end(&self, place: Place, words: Words) {
         let written = match self.own.get(place.number()) {
-            Some(shard) => shard.ring.push_alone(words),
+            Some(shard) => shard.ring.push(words),
             None => self.shared[self.spread(place)].ring.push(words),
         };
         if !written {
-            self.overflow.add(words);
+            self.spill(words.0[0], words.0[1]);
         }
     }
 
@@ -206,8 +226,9 @@ impl Recorder {
         here & (self.shared.len() - 1)
     }
 
-    fn shards(&self) -> impl Iterator<Item = &Shard> {
-        self.own.iter().chain(&self.shared).map(|shard| &**shard)
+    fn begun(&self) -> impl Iterator<Item = &Begun> {
+        let own = self.own.iter().map(|shard| &shard.begun);
+        own.chain(self.shared.iter().map(|shard| &shard.begun))
     }
 
     /// Empties the rings into the counts of `epoch`, the one in force, and returns the windows
@@ -236,7 +257,7 @@ impl Recorder {
         let started: Vec<u64> = (0..self.arms)
             .map(|arm| {
                 let drawn: u64 = (0..EPOCH_CLASSES).map(|class| self.sum(arm, class)).sum();
-                let chosen = self.shards().map(|shard| &shard.chosen[arm]);
+                let chosen = self.begun().map(|begun| &begun.chosen[arm]);
                 drawn + chosen.map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
             })
             .collect();
@@ -262,8 +283,9 @@ impl Recorder {
     /// Bytes on the heap, at most, however much is recorded.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let rings = self.shards().map(|shard| shard.ring.memory_bytes());
-        rings.sum::<usize>()
+        let own = self.own.iter().map(|shard| shard.ring.memory_bytes());
+        let shared = self.shared.iter().map(|shard| shard.ring.memory_bytes());
+        own.chain(shared).sum::<usize>()
             + size_of_val(&*self.own)
             + size_of_val(&*self.shared)
             + self.overflow.memory_bytes()
@@ -271,16 +293,20 @@ impl Recorder {
     }
 
     fn fold_in(&self, drain: &mut Drain, now: Moment, epoch: Epoch) {
-        let Drain { readers, fold, bases } = drain;
+        let Drain { readers, shared_readers, fold, bases } = drain;
         self.advance(fold, bases, now, epoch);
-        for (shard, reader) in self.shards().zip(readers) {
-            shard.ring.drain(reader, |words| {
-                if words.epoch() != fold.epoch() {
-                    // The split may have changed after the caller looked.
-                    self.advance(fold, bases, now, words.epoch());
-                }
-                fold.record(words);
-            });
+        let mut take = |words: Words| {
+            if words.epoch() != fold.epoch() {
+                // The split may have changed after the caller looked.
+                self.advance(fold, bases, now, words.epoch());
+            }
+            fold.record(words);
+        };
+        for (shard, reader) in self.own.iter().zip(readers) {
+            shard.ring.drain(reader, &mut take);
+        }
+        for (shard, reader) in self.shared.iter().zip(shared_readers) {
+            shard.ring.drain(reader, &mut take);
         }
         for back in 0..KEPT_APART {
             let epoch = Epoch::new(fold.epoch().number().wrapping_sub(back));
@@ -321,29 +347,45 @@ impl Recorder {
     }
 
     fn sum(&self, arm: usize, class: usize) -> u64 {
-        let counts = self.shards().map(|shard| &shard.started[class << ARM_BITS | arm]);
+        let counts = self.begun().map(|begun| &begun.drawn[class << ARM_BITS | arm]);
         counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 
-impl Shard {
-    #[inline]
-    fn begin_alone(&self, place: Place, key: CallKey) -> u32 {
-        nonce(place.number(), add_alone(&self.started[key.class()]))
+impl<R> Shard<R> {
+    fn around<Reader>((ring, reader): (R, Reader)) -> (CachePadded<Self>, Reader) {
+        (CachePadded::new(Self { ring, begun: Begun::none() }), reader)
     }
 }
 
-/// Adds one to a counter only this thread writes to, and returns what it was.
-#[inline]
-fn add_alone(counter: &AtomicU64) -> u64 {
-    let number = counter.load(Ordering::Relaxed);
-    counter.store(number.wrapping_add(1), Ordering::Relaxed);
-    number
+impl Begun {
+    fn none() -> Self {
+        let drawn = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { drawn, chosen: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+
+    /// Where a call of this key is counted.
+    #[inline]
+    fn counter(&self, key: CallKey) -> &AtomicU64 {
+        match key.draw() {
+            Draw::Random => &self.drawn[key.class()],
+            Draw::Chosen => &self.chosen[key.arm().index() & (self.chosen.len() - 1)],
+        }
+    }
 }
 
+impl Desk<'_> {
+    /// Counts a call that begins here, of which the draw decided the arm.
+    #[inline]
+    pub(crate) fn begin_drawn(self, key: CallKey) {
+        add_alone(&self.shard.begun.drawn[key.class()]);
+    }
+}
+
+/// Adds one to a counter only this thread writes to.
 #[inline]
-const fn nonce(shard: usize, number: u64) -> u32 {
-    (shard as u32) << 24 | (number as u32 & 0xff_ffff)
+fn add_alone(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 /// Whether `epoch` came after `other`, as far as numbers that wrap can tell.

@@ -1,4 +1,5 @@
-//! A bounded queue of records that many threads write and one reads.
+//! A bounded queue of records that many threads write and one reads; for those that have no
+//! [`SoloRing`](super::solo_ring::SoloRing) to themselves.
 //!
 //! Each place carries a stamp that says whose turn it is. A writer claims the next place by moving
 //! `head`, writes the two words of its record and hands the place to the reader by its stamp; the
@@ -84,26 +85,6 @@ impl Ring {
                 at = self.head.load(Ordering::Relaxed);
             }
         }
-    }
-
-    /// As [`Ring::push`], without locked instructions, for a ring only one thread writes to. Who
-    /// breaks that loses records, and no more than records.
-    #[inline]
-    #[must_use]
-    pub fn push_alone(&self, words: Words) -> bool {
-        let at = self.head.load(Ordering::Relaxed);
-        let place = &self.places[(at & self.mask) as usize];
-        // Pairs with the reader's Release: what it read here, it has read.
-        if place.stamp.load(Ordering::Acquire) != at {
-            return false;
-        }
-        let next = at.wrapping_add(1);
-        place.words[0].store(words.0[0], Ordering::Relaxed);
-        place.words[1].store(words.0[1], Ordering::Relaxed);
-        // Pairs with the reader's Acquire: the stamp shows the words.
-        place.stamp.store(next, WRITER_STAMP);
-        self.head.store(next, Ordering::Relaxed);
-        true
     }
 
     /// Takes place `at` for the caller alone, or says where the next one is.
@@ -249,40 +230,5 @@ mod loom_tests {
         });
         assert!(FULL.load(SeqCst) > 0, "the ring was never full");
         assert!(READ_MEANWHILE.load(SeqCst) > 0, "the reader never met a writer");
-    }
-
-    #[test]
-    fn loom_a_writer_alone_and_a_reader_lose_and_tear_nothing() {
-        static FULL: AtomicUsize = AtomicUsize::new(0);
-        static READ_MEANWHILE: AtomicUsize = AtomicUsize::new(0);
-        loom::model(|| {
-            let (ring, mut reader) = Ring::starting_at(2, u64::MAX - 1);
-            let ring = Arc::new(ring);
-            let writer = {
-                let ring = Arc::clone(&ring);
-                thread::spawn(move || {
-                    [1_u64, 2, 3, 4]
-                        .map(|number| ring.push_alone(Words([number, !number])).then_some(number))
-                })
-            };
-            let reading = {
-                let ring = Arc::clone(&ring);
-                thread::spawn(move || {
-                    let mut read = Vec::new();
-                    drain_whole(&ring, &mut reader, &mut read);
-                    drain_whole(&ring, &mut reader, &mut read);
-                    (reader, read)
-                })
-            };
-            let written = writer.join().unwrap();
-            let (mut reader, mut read) = reading.join().unwrap();
-            let refused = written.iter().filter(|number| number.is_none()).count();
-            FULL.fetch_add(refused, SeqCst);
-            READ_MEANWHILE.fetch_add(2 - refused, SeqCst);
-            drain_whole(&ring, &mut reader, &mut read);
-            assert_eq!(read, written.into_iter().flatten().collect::<Vec<_>>());
-        });
-        assert!(FULL.load(SeqCst) > 0, "the ring was never full");
-        assert!(READ_MEANWHILE.load(SeqCst) > 0, "the reader never met the writer");
     }
 }

@@ -55,6 +55,12 @@ impl Place {
         Self::numbered(if number == UNKNOWN { first_use() } else { number })
     }
 
+    /// This thread's if it asked before; else one that nobody has to itself.
+    #[inline]
+    pub(crate) fn if_known() -> Self {
+        Self::numbered(PLACE.get())
+    }
+
     /// Below 1,024 and the thread's own while it lives, or a larger one that many have.
     #[inline]
     pub(crate) const fn number(self) -> usize {

@@ -145,6 +145,8 @@ pub struct Bucketing {
     arm: u64,
     exposure: u64,
     key: Option<SipKey>,
+    /// The longest id that is hashed in one go, 0 where there is a key: so the quick way asks once.
+    in_one_go: usize,
 }
 
 impl Bucketing {
@@ -153,7 +155,7 @@ impl Bucketing {
     pub fn new(scheme: &Scheme) -> Self {
         let salt = scheme.salt();
         let exposure = format!("{salt}:exposure");
-        Self { arm: seed_of(salt), exposure: seed_of(&exposure), key: None }
+        Self { arm: seed_of(salt), exposure: seed_of(&exposure), key: None, in_one_go: LONGEST_ID }
     }
 
     /// With a secret key: subjects are first hashed by SipHash-1-3, so that nobody who chooses an
@@ -161,6 +163,7 @@ impl Bucketing {
     #[must_use]
     pub const fn keyed(mut self, key: SipKey) -> Self {
         self.key = Some(key);
+        self.in_one_go = 0;
         self
     }
 
@@ -169,6 +172,13 @@ impl Bucketing {
     #[must_use]
     pub fn arm_hash(&self, subject: &[u8]) -> u64 {
         self.hash(subject, self.arm)
+    }
+
+    /// As [`Bucketing::arm_hash`] for an id that is hashed in one go; `None` for all others.
+    #[inline]
+    pub(crate) fn quick_arm_hash(&self, subject: &[u8]) -> Option<u64> {
+        let in_one_go = subject.len().wrapping_sub(1) < self.in_one_go;
+        in_one_go.then(|| xxh3_64_with_seed(subject, self.arm))
     }
 
     /// The hash that decides whether the subject takes part at all.

@@ -159,16 +159,24 @@ impl Split {
         (self.epoch.number() as u64) << 48
             | (self.entry as u64) << ENTRY_BIT
             | (self.arms as u64) << ARMS_BIT
-            | (self.primary.index() as u64) << 40
+            | (self.is_plain() as u64) << PLAIN_BIT
+            | 1 << SUBJECT_BIT
+            | (self.primary.index() as u64) << PRIMARY_BIT
             | (self.exposure.ppm() as u64) << 20
             | self.candidate.ppm() as u64
+    }
+
+    /// Whether nothing but the candidate's share decides.
+    const fn is_plain(self) -> bool {
+        self.exposure.ppm() == TrafficShare::ALL.ppm()
+            && matches!((self.entry, self.arms), (Entry::Everybody, Arms::Two))
     }
 
     #[inline]
     const fn unpack(word: u64) -> Self {
         Self {
             epoch: Epoch::new((word >> 48) as u16),
-            primary: if word >> 40 & 1 == 0 { Slot::First } else { Slot::Second },
+            primary: if word >> PRIMARY_BIT & 1 == 0 { Slot::First } else { Slot::Second },
             exposure: share_in(word >> 20),
             candidate: share_in(word),
             entry: if word >> ENTRY_BIT & 1 == 0 { Entry::Everybody } else { Entry::Audience },
@@ -180,41 +188,78 @@ impl Split {
 /// Above the shares and the primary slot.
 const ENTRY_BIT: u32 = 41;
 const ARMS_BIT: u32 = 42;
+/// Always set, where the key of a call says that its subject is known: so that a request takes both
+/// the epoch and this from the word at once.
+pub(crate) const SUBJECT_BIT: u32 = 43;
+/// Where the key of a call has its arm. Without meaning in the word.
+pub(crate) const ARM_BIT: u32 = 44;
+const PRIMARY_BIT: u32 = 40;
+const PLAIN_BIT: u32 = 47;
 
 /// A split as the word holds it: a request looks at what it needs and takes nothing apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packed(u64);
 
 impl Packed {
-    /// The epoch in the upper 16 bits, all others zero: as a call's key has it.
-    #[inline]
-    pub(crate) const fn epoch_bits(self) -> u64 {
-        self.0 & (0xffff << 48)
-    }
-
     /// The number of the slot the baseline stands in.
     #[inline]
     pub(crate) const fn primary(self) -> usize {
-        (self.0 >> 40) as usize & 1
+        (self.0 >> PRIMARY_BIT) as usize & 1
     }
 
     /// Whether nothing but the candidate's share decides: all are exposed, there is no audience,
     /// and there are two arms.
     #[inline]
-    pub(crate) const fn exposes_all(self) -> bool {
-        let all_but_the_share = 0xf_ffff << 20 | 1 << ENTRY_BIT | 1 << ARMS_BIT;
-        self.0 & all_but_the_share == (TrafficShare::ALL.ppm() as u64) << 20
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & 1 << PLAIN_BIT != 0
     }
 
     /// Whether a subject of this hash that takes part is on the candidate.
     #[inline]
     pub(crate) const fn on_candidate(self, hash: u64) -> bool {
-        (millionth(hash) as u64) < self.0 & 0xf_ffff
+        self.draw(hash).on_candidate()
+    }
+
+    /// What the hash of a subject that takes part decides.
+    #[inline]
+    pub(crate) const fn draw(self, hash: u64) -> Drawn {
+        // Both are below 2^20, so each bit from there on says whether the difference is negative.
+        let below = (millionth(hash) as u64).wrapping_sub(self.0 & 0xf_ffff);
+        Drawn { split: self, below }
     }
 
     /// The whole split.
     pub(crate) const fn split(self) -> Split {
         Split::unpack(self.0)
+    }
+}
+
+/// A draw under a split: below the candidate's share or not, as bits. Bits are taken where they are
+/// needed, and stay where they are needed; a comparison would be made again for each use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drawn {
+    split: Packed,
+    below: u64,
+}
+
+impl Drawn {
+    /// Whether the candidate serves.
+    #[inline]
+    pub(crate) const fn on_candidate(self) -> bool {
+        self.below >> 63 == 1
+    }
+
+    /// The number of the slot that serves.
+    #[inline]
+    pub(crate) const fn slot(self) -> usize {
+        ((self.below ^ self.split.0) >> PRIMARY_BIT) as usize & 1
+    }
+
+    /// The epoch in the upper 16 bits, the arm below it, and the mark of a known subject: all of a
+    /// call's key that comes from the split.
+    #[inline]
+    pub(crate) const fn key_bits(self) -> u64 {
+        self.split.0 & (0xffff << 48 | 1 << SUBJECT_BIT) | self.below & 1 << ARM_BIT
     }
 }
 

@@ -19,6 +19,7 @@ pub use crate::serve::inner::Fallback;
 use crate::serve::inner::Inner;
 use crate::serve::router::Router;
 use crate::serve::slots::Slots;
+use crate::serve::ticket::RouterTag;
 
 /// A router that cannot be built, or a model that cannot be deployed under its name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -260,7 +261,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             deadline: self.deadline,
             deadline_nanos: self.deadline.map_or(u64::MAX, nanos),
             fallback: self.fallback,
-            tag: (xxh3_64(scheme.salt().as_bytes()) >> 32) as u16 & 0x3ff,
+            tag: RouterTag::of(xxh3_64(scheme.salt().as_bytes())),
             bucketing,
             word: Arc::new(SplitWord::new(split)),
             admission: arc_swap::ArcSwapOption::empty(),

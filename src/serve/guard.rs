@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Mark};
-use crate::ids::{Arm, Epoch, Segment};
+use crate::ids::{Arm, Epoch};
 use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Words};
+use crate::observe::recorder::Desk;
 use crate::observe::thread_place::Place;
 use crate::outcome::{Outcome, Status};
+use crate::route::switch::Drawn;
 use crate::serve::inner::{Inner, slot_of};
-use crate::serve::request::{Group, Request, Subject};
-use crate::serve::slots::{Held, Kept};
+use crate::serve::request::Request;
+use crate::serve::slots::{Held, Kept, SlotsHere};
 use crate::serve::ticket::{Served, Ticket};
 
 /// A call that was begun: it knows which model to ask and counts how that ended.
@@ -51,36 +53,64 @@ pub(crate) struct Begun {
     pub at: Mark,
 }
 
+/// The quick way of a request, found: who serves it is drawn, nothing is counted yet.
+pub(crate) struct Quick<'r, M> {
+    pub slots: SlotsHere<'r, M>,
+    pub desk: Desk<'r>,
+    pub drawn: Drawn,
+    hash: u64,
+    place: Place,
+}
+
+impl<M> Quick<'_, M> {
+    /// Counts the call as begun that holds its model by this number.
+    #[inline]
+    pub(crate) fn begin(&self, number: u64) -> (CallKey, u32) {
+        let key = CallKey::drawn(self.drawn, self.hash);
+        self.desk.begin_drawn(key);
+        (key, nonce_of(self.place.number(), number))
+    }
+}
+
 impl<M, C: Clock> Inner<M, C> {
     #[inline]
     pub(crate) fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
-        let (held, begun) = self.begin_parts(Place::here(), request);
-        Guard { inner: self, held, begun, open: true }
-    }
-
-    /// The way of nearly every request, in a straight line; all others take the slow one.
-    ///
-    /// The clock is read first: what follows overlaps with what the reading has yet to do.
-    #[inline]
-    pub(crate) fn begin_parts(&self, place: Place, request: &Request<'_>) -> (Held<'_, M>, Begun) {
         let at = self.clock.mark();
-        let split = self.word.packed();
-        if let (Subject::Bytes(id), Group::None, None, true) =
-            (request.subject, request.segment, request.forced, split.exposes_all())
-        {
-            let hash = self.bucketing.arm_hash(id);
-            let arm = u64::from(split.on_candidate(hash));
-            if let Some(held) = self.slots.hold(place, split.primary() ^ arm as usize) {
-                let key = CallKey::drawn(split.epoch_bits(), arm, Segment::NONE, hash);
-                let nonce = self.recorder.begin_drawn(place, key);
-                return (held, Begun { key, nonce, at });
-            }
-        }
-        self.begin_slowly(place, at, request)
+        let begun = self.quickly(request).and_then(|quick| {
+            let (held, number) = quick.slots.lend_free(quick.drawn.slot())?;
+            let (key, nonce) = quick.begin(number);
+            Some((held, key, nonce))
+        });
+        let (held, key, nonce) = begun.unwrap_or_else(|| self.begin_slowly(request));
+        Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true }
     }
 
+    /// The way of nearly every request, in a straight line: an id of some bytes and nothing else
+    /// asked for, a split that only a share decides, a thread with a shard of its own. `None`
+    /// leaves nothing behind.
+    ///
+    /// Whoever calls reads the clock first: what follows overlaps with what the reading has yet to
+    /// do.
+    #[inline]
+    pub(crate) fn quickly(&self, request: &Request<'_>) -> Option<Quick<'_, M>> {
+        let place = Place::if_known();
+        let split = self.word.packed();
+        let id = request.plain_id()?;
+        if !split.is_plain() {
+            return None;
+        }
+        let hash = self.bucketing.quick_arm_hash(id)?;
+        let (desk, slots) = (self.recorder.desk(place)?, self.slots.here(place)?);
+        let drawn = split.draw(hash);
+        Some(Quick { slots, desk, drawn, hash, place })
+    }
+
+    /// The way of all others. The clock's reading is not handed through: it would have to lie in
+    /// memory for this, on the quick way too.
+    #[cold]
     #[inline(never)]
-    fn begin_slowly(&self, place: Place, at: Mark, request: &Request<'_>) -> (Held<'_, M>, Begun) {
+    pub(crate) fn begin_slowly(&self, request: &Request<'_>) -> (Held<'_, M>, CallKey, u32) {
+        let place = Place::here();
         let segment = self.segment_of(request);
         loop {
             let split = self.word.packed();
@@ -99,33 +129,43 @@ impl<M, C: Clock> Inner<M, C> {
             }
             // Without any model the split we read is over: one slot was filled and the other
             // retired since we looked.
-            if let Some(held) = held {
-                let nonce = self.recorder.begin(place, key);
-                return (held, Begun { key, nonce, at });
+            if let Some((held, number)) = held {
+                self.recorder.begin(place, key);
+                let mut nonce = nonce_of(place.number().min(255), number);
+                if held.slot() != slot_of(key.arm(), split.split()) {
+                    // Another slot counts by itself: far from what this arm's own has given.
+                    nonce ^= 1 << 23;
+                }
+                return (held, key, nonce);
             }
         }
     }
 }
 
+/// A number that no other call of one arm, split and ticket's time has had: whose counter it is
+/// from in the upper 8 bits, the lowest 24 of the count below. Threads with a counter of their own
+/// have places below 128; all others count together.
+#[inline]
+fn nonce_of(place: usize, number: u64) -> u32 {
+    (place as u32) << 24 | (number as u32 & 0xff_ffff)
+}
+
 impl<M, C: Clock> Inner<M, C> {
     /// What to tell the model of a call.
     #[inline]
-    pub(crate) fn call_of(&self, begun: &Begun) -> Call {
-        Call { deadline: self.deadline, ..Call::serving(begun.key.arm()) }
+    pub(crate) fn call_of(&self, arm: Arm) -> Call {
+        Call { deadline: self.deadline, ..Call::serving(arm) }
     }
 
-    /// Counts a call as answered that ends on the thread of this place, when there is no more to
-    /// say of it.
+    /// What to record of a call that is answered now, when there is no more to say of it.
     #[inline]
-    pub(crate) fn answered(&self, place: Place, begun: &Begun) -> Ticket {
-        let nanos = self.clock.nanos_since(begun.at);
-        let words = if nanos > self.deadline_nanos {
-            Words::of(begun.key, nanos, &Outcome::timeout(), false)
+    pub(crate) fn words_of_answer(&self, key: CallKey, at: Mark) -> Words {
+        let nanos = self.clock.nanos_since(at);
+        if nanos > self.deadline_nanos {
+            Words::of(key, nanos, &Outcome::timeout(), false)
         } else {
-            Words::answered(begun.key, nanos)
-        };
-        self.recorder.end(place, words);
-        self.ticket_of(begun)
+            Words::answered(key, nanos)
+        }
     }
 
     #[inline]
@@ -161,7 +201,7 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     #[must_use]
     pub fn call(&self) -> Call {
-        self.inner.call_of(&self.begun)
+        self.inner.call_of(self.arm())
     }
 
     /// The ticket of this call, for a stream whose header goes out before its end.
@@ -192,7 +232,8 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     pub(crate) fn answered(mut self) -> Ticket {
         self.open = false;
-        self.inner.answered(Place::here(), &self.begun)
+        self.inner.record(self.inner.words_of_answer(self.begun.key, self.begun.at));
+        self.ticket()
     }
 
     fn end(&mut self, outcome: Outcome, fell_back: bool) {
@@ -252,9 +293,10 @@ pub struct OwnedGuard<M, C: Clock> {
 
 impl<M, C: Clock> OwnedGuard<M, C> {
     pub(crate) fn of(inner: Arc<Inner<M, C>>, request: &Request<'_>) -> Self {
-        let (held, begun) = inner.begin_parts(Place::here(), request);
-        let kept = inner.slots.keep(&held);
-        drop(held);
+        let mut guard = inner.begin(request);
+        guard.open = false;
+        let (kept, begun) = (inner.slots.keep(&guard.held), guard.begun);
+        drop(guard);
         Self { inner, kept, begun, open: true }
     }
 
@@ -273,7 +315,7 @@ impl<M, C: Clock> OwnedGuard<M, C> {
     /// What to tell the model of the call.
     #[must_use]
     pub fn call(&self) -> Call {
-        self.inner.call_of(&self.begun)
+        self.inner.call_of(self.arm())
     }
 
     /// The ticket of this call, to send ahead of the stream.

@@ -23,7 +23,7 @@ use crate::route::switch::{Arms, Entry, Packed, Split, SplitWord};
 use crate::serve::late::Seen;
 use crate::serve::request::{Group, Request, Subject};
 use crate::serve::slots::Slots;
-use crate::serve::ticket::Ticket;
+use crate::serve::ticket::{RouterTag, Ticket};
 use crate::share::TrafficShare;
 
 /// Whom a caller hears when the candidate fails. The failure counts for the candidate in any case.
@@ -79,7 +79,7 @@ pub(crate) struct Inner<M, C: Clock> {
     /// The deadline, or all of time where there is none.
     pub(crate) deadline_nanos: u64,
     pub(crate) fallback: Fallback,
-    pub(crate) tag: u16,
+    pub(crate) tag: RouterTag,
     pub(crate) bucketing: Bucketing,
     pub(crate) word: Arc<SplitWord>,
     pub(crate) slots: Slots<M>,
@@ -110,43 +110,10 @@ pub(crate) struct Late {
 }
 
 impl<M, C: Clock> Inner<M, C> {
-    #[inline]
     pub(crate) fn assign(&self, request: &Request<'_>, split: Packed, segment: Segment) -> CallKey {
-        if let Subject::Bytes(id) = request.subject {
-            if request.forced.is_none() && split.exposes_all() {
-                let hash = self.bucketing.arm_hash(id);
-                let arm = u64::from(split.on_candidate(hash));
-                return CallKey::drawn(split.epoch_bits(), arm, segment, hash);
-            }
-        }
-        self.assign_slowly(request, split.split(), segment)
-    }
-
-    #[inline]
-    pub(crate) fn arm_of(&self, request: &Request<'_>, split: Packed) -> Arm {
-        if let (Subject::Bytes(id), None, true) =
-            (request.subject, request.forced, split.exposes_all())
-        {
-            let hash = self.bucketing.arm_hash(id);
-            return Arm::new(u8::from(split.on_candidate(hash)));
-        }
-        self.arm_of_slowly(request, split)
-    }
-
-    #[inline(never)]
-    fn arm_of_slowly(&self, request: &Request<'_>, split: Packed) -> Arm {
-        self.assign_slowly(request, split.split(), self.segment_of(request)).arm()
-    }
-
-    #[inline(never)]
-    pub(crate) fn assign_slowly(
-        &self,
-        request: &Request<'_>,
-        split: Split,
-        segment: Segment,
-    ) -> CallKey {
-        let hash = self.hash_of_other(request);
-        let subject = match request.subject {
+        let split = split.split();
+        let hash = self.hash_of(request);
+        let subject = match request.subject() {
             Subject::Unknown => None,
             _ => Some(SubjectTag::of(hash)),
         };
@@ -157,6 +124,21 @@ impl<M, C: Clock> Inner<M, C> {
             None => (Arm::BASELINE, Draw::Random),
         };
         CallKey::new(arm, split.epoch, segment, subject, draw)
+    }
+
+    #[inline]
+    pub(crate) fn arm_of(&self, request: &Request<'_>, split: Packed) -> Arm {
+        if let (Some(id), true) = (request.plain_id(), split.is_plain()) {
+            if let Some(hash) = self.bucketing.quick_arm_hash(id) {
+                return Arm::new(u8::from(split.on_candidate(hash)));
+            }
+        }
+        self.arm_of_slowly(request, split)
+    }
+
+    #[inline(never)]
+    fn arm_of_slowly(&self, request: &Request<'_>, split: Packed) -> Arm {
+        self.assign(request, split, self.segment_of(request)).arm()
     }
 
     /// The arm by the table. Without one nobody is on a candidate, and nothing is evidence.
@@ -181,7 +163,7 @@ impl<M, C: Clock> Inner<M, C> {
             return Some(arm);
         }
         let decimal;
-        let subject = match request.subject {
+        let subject = match request.subject() {
             Subject::Bytes(id) => Some(id),
             Subject::Number(id) => {
                 decimal = Decimal::of(id);
@@ -224,8 +206,8 @@ impl<M, C: Clock> Inner<M, C> {
         }
     }
 
-    pub(crate) fn hash_of_other(&self, request: &Request<'_>) -> u64 {
-        match request.subject {
+    pub(crate) fn hash_of(&self, request: &Request<'_>) -> u64 {
+        match request.subject() {
             Subject::Bytes(id) => self.bucketing.arm_hash(id),
             Subject::Number(id) => self.bucketing.arm_hash(Decimal::of(id).as_bytes()),
             Subject::Signed(id) => self.bucketing.arm_hash(Decimal::of_signed(id).as_bytes()),

@@ -16,9 +16,22 @@ use crate::route::switch::{Slot, Split};
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Request<'a> {
-    pub(crate) subject: Subject<'a>,
+    /// The id where it is bytes, otherwise empty.
+    bytes: &'a [u8],
+    other: Option<Other>,
     pub(crate) segment: Group<'a>,
     pub(crate) forced: Option<Forced>,
+    /// Whether there is an id as bytes and nothing else: what the quick way asks once, instead of
+    /// each field.
+    plain: bool,
+}
+
+/// A subject that is no bytes.
+#[derive(Clone, Copy, Debug)]
+enum Other {
+    Number(u64),
+    Signed(i64),
+    Unknown,
 }
 
 /// For whom an arm is chosen. An id of any length and any bytes will do; an empty one is a subject
@@ -45,20 +58,32 @@ pub(crate) enum Group<'a> {
 
 impl<'a> Request<'a> {
     /// A request of this subject: a text, bytes or a whole number.
+    #[inline]
     pub fn of(subject: impl Into<Subject<'a>>) -> Self {
-        Self { subject: subject.into(), segment: Group::None, forced: None }
+        let other = match subject.into() {
+            Subject::Bytes(bytes) => {
+                let (other, segment, forced) = (None, Group::None, None);
+                return Self { bytes, other, segment, forced, plain: true };
+            }
+            Subject::Number(number) => Other::Number(number),
+            Subject::Signed(number) => Other::Signed(number),
+            Subject::Unknown => Other::Unknown,
+        };
+        Self { other: Some(other), ..Self::anonymous() }
     }
 
     /// A request of nobody known. Which arm serves it is drawn by chance, each time anew, and it
     /// counts as a subject of its own.
     pub const fn anonymous() -> Self {
-        Self { subject: Subject::Unknown, segment: Group::None, forced: None }
+        let other = Some(Other::Unknown);
+        Self { bytes: &[], other, segment: Group::None, forced: None, plain: false }
     }
 
     /// The segment the subject belongs to, by its declared name. A name that was not declared
     /// counts in [`Segment::OTHER`].
     pub const fn segment(mut self, name: &'a str) -> Self {
         self.segment = Group::Named(name);
+        self.plain = false;
         self
     }
 
@@ -66,6 +91,7 @@ impl<'a> Request<'a> {
     /// [`Router::segment`](crate::serve::router::Router::segment).
     pub const fn segment_number(mut self, segment: Segment) -> Self {
         self.segment = Group::Numbered(segment);
+        self.plain = false;
         self
     }
 
@@ -73,7 +99,24 @@ impl<'a> Request<'a> {
     /// there is a model, counts in totals, and is no evidence.
     pub const fn force(mut self, forced: Forced) -> Self {
         self.forced = Some(forced);
+        self.plain = false;
         self
+    }
+
+    /// Who asks.
+    pub(crate) const fn subject(&self) -> Subject<'a> {
+        match self.other {
+            None => Subject::Bytes(self.bytes),
+            Some(Other::Number(number)) => Subject::Number(number),
+            Some(Other::Signed(number)) => Subject::Signed(number),
+            Some(Other::Unknown) => Subject::Unknown,
+        }
+    }
+
+    /// The id, where it is all that the request says.
+    #[inline]
+    pub(crate) const fn plain_id(&self) -> Option<&'a [u8]> {
+        if self.plain { Some(self.bytes) } else { None }
     }
 }
 

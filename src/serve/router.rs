@@ -20,7 +20,7 @@ use crate::route::audience::{Audience, AudienceError};
 use crate::route::bucket::Scheme;
 use crate::route::switch::{Arms, Entry, Split, SplitWord, TrafficSwitch};
 use crate::serve::catch::{Payload, caught, caught_future, discard};
-use crate::serve::guard::{Guard, OwnedGuard};
+use crate::serve::guard::{Begun, Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
 use crate::serve::inner::{Fallback, Inner, slot_of};
 use crate::serve::request::{OverrideKey, Request};
@@ -334,7 +334,7 @@ impl<M, C: Clock> Router<M, C> {
     #[must_use]
     pub fn model(&self, arm: Arm) -> Option<Arc<M>> {
         let slot = slot_of(arm, self.split());
-        Some(self.inner.slots.hold(Place::here(), slot)?.share())
+        Some(self.inner.slots.hold(Place::here(), slot)?.0.share())
     }
 
     /// The router's name.
@@ -483,22 +483,46 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         request: &Request<'_>,
         input: &<M as SyncModel>::Input,
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
-        // No guard until something goes wrong: nothing can be dropped half-way here, and what has
-        // no drop to run can stay in registers.
+        // No guard until something goes wrong: what stays on this thread can stay in registers.
         let inner = &*self.inner;
-        let place = Place::here();
-        let (held, begun) = inner.begin_parts(place, request);
-        let (model, call) = (held.value(), inner.call_of(&begun));
-        let unsettled = match caught(|| model.predict_sync(input, &call)) {
+        let at = inner.clock.mark();
+        let quick = inner.quickly(request);
+        let held = quick.as_ref().and_then(|quick| quick.slots.lend(quick.drawn.slot()));
+        let (Some(quick), Some((held, number))) = (quick, held) else {
+            let (held, key, nonce) = inner.begin_slowly(request);
+            let guard = Guard { inner, held, begun: Begun { key, nonce, at }, open: true };
+            return self.predict_sync_slowly(guard, input);
+        };
+        let (key, nonce) = quick.begin(number);
+        let begun = Begun { key, nonce, at };
+        let call = inner.call_of(key.arm());
+        let unsettled = match caught(|| held.value().predict_sync(input, &call)) {
             Ok(Ok(output)) => {
-                held.give_back(place);
-                let ticket = inner.answered(place, &begun);
-                return Ok(Answer { output, arm: begun.key.arm(), fell_back: false, ticket });
+                inner.recorder.end_at(quick.desk, inner.words_of_answer(key, at));
+                drop(held);
+                let ticket = inner.ticket_of(&begun);
+                return Ok(Answer { output, arm: key.arm(), fell_back: false, ticket });
             }
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
         };
-        let guard = Guard { inner, held, begun, open: true };
+        let guard = Guard { inner, held: inner.slots.set_free(held), begun, open: true };
+        self.recover_sync(guard.settle(unsettled), input)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn predict_sync_slowly(
+        &self,
+        guard: Guard<'_, M, C>,
+        input: &<M as SyncModel>::Input,
+    ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
+        let call = guard.call();
+        let unsettled = match caught(|| guard.model().predict_sync(input, &call)) {
+            Ok(Ok(output)) => return Ok(guard.answer(output)),
+            Ok(Err(error)) => Ok(error),
+            Err(payload) => Err(payload),
+        };
         self.recover_sync(guard.settle(unsettled), input)
     }
 
@@ -650,7 +674,7 @@ impl<M, C: Clock> Inner<M, C> {
         if !failed.may_fall_back {
             return None;
         }
-        self.slots.hold(Place::here(), self.word.packed().primary())
+        self.slots.hold(Place::here(), self.word.packed().primary()).map(|(held, _)| held)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::ids::Name;
-use crate::observe::lender::{Lender, Loan};
+use crate::observe::lender::{Brief, Here, Lender, Loan};
 use crate::observe::thread_place::Place;
 use crate::route::arms::MOST_ARMS;
 
@@ -29,6 +29,12 @@ pub(crate) struct Slots<M> {
 
 /// A model while a call uses it.
 pub(crate) type Held<'s, M> = Loan<'s, M, SLOTS>;
+
+/// This thread's own way to the models.
+pub(crate) type SlotsHere<'s, M> = Here<'s, M, SLOTS>;
+
+/// A model while a call uses it on one thread.
+pub(crate) type HeldHere<'s, M> = Brief<'s, M, SLOTS>;
 
 /// A model while a call uses it that may outlive the router's borrow.
 pub(crate) struct Kept<M> {
@@ -73,10 +79,24 @@ impl<M> Slots<M> {
         Self { lender: Lender::new(threads), kept: Arc::default(), names: Mutex::default() }
     }
 
-    /// The model in `slot`, for a call of the thread with this place.
+    /// The model in `slot`, for a call of the thread with this place, and a number that no other
+    /// call of this thread and slot has had.
     #[inline]
-    pub(crate) fn hold(&self, place: Place, slot: usize) -> Option<Held<'_, M>> {
+    pub(crate) fn hold(&self, place: Place, slot: usize) -> Option<(Held<'_, M>, u64)> {
         self.lender.lend(place, slot)
+    }
+
+    /// Where the thread with this place holds models for calls that end on it; `None` where the
+    /// thread is one of many.
+    #[inline]
+    pub(crate) fn here(&self, place: Place) -> Option<SlotsHere<'_, M>> {
+        self.lender.here(place)
+    }
+
+    /// A model held on this thread, as one that may be held on another.
+    #[cold]
+    pub(crate) fn set_free<'s>(&'s self, held: HeldHere<'s, M>) -> Held<'s, M> {
+        self.lender.set_free(held)
     }
 
     /// A model that is held, for a call that may outlive its handler.
@@ -146,7 +166,7 @@ mod tests {
         let slots = Slots::new(4);
         slots.put(0, name("v1"), Arc::new(7)).unwrap();
         assert_eq!(slots.put(0, name("v2"), Arc::new(8)), Err(name("v1")));
-        let hold = || slots.hold(Place::here(), 0);
+        let hold = || slots.hold(Place::here(), 0).map(|(held, _)| held);
         let held: Vec<_> = (0..19).map(|_| hold().unwrap()).collect();
         assert_eq!(slots.take(0), Taken::InUse(19));
         assert_eq!(*held[3].value(), 7);
@@ -162,11 +182,11 @@ mod tests {
         let slots = Slots::new(4);
         slots.put(1, name("v1"), Arc::new(7)).unwrap();
         let kept = {
-            let held = slots.hold(Place::here(), 1).unwrap();
+            let (held, _) = slots.hold(Place::here(), 1).unwrap();
             slots.keep(&held)
         };
         assert_eq!(slots.take(1), Taken::InUse(1));
-        assert_eq!(*slots.hold(Place::here(), 1).unwrap().value(), 7);
+        assert_eq!(*slots.hold(Place::here(), 1).unwrap().0.value(), 7);
         assert_eq!(*kept.model(), 7);
         drop(kept);
         assert_eq!(slots.take(1), Taken::Out(name("v1"), Arc::new(7)));
@@ -178,7 +198,7 @@ mod tests {
         for number in 0..200 {
             let model = Arc::new(number);
             slots.put(1, name("next"), Arc::clone(&model)).unwrap();
-            let held = slots.hold(Place::here(), 1).unwrap();
+            let (held, _) = slots.hold(Place::here(), 1).unwrap();
             assert_eq!(*held.value(), number);
             drop(held);
             assert!(matches!(slots.take(1), Taken::Out(..)));

@@ -63,9 +63,22 @@ pub enum TicketError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Served {
     pub key: CallKey,
-    pub router: u16,
+    pub router: RouterTag,
     pub at: Moment,
     pub nonce: u32,
+}
+
+/// Ten bits of a router's name, in the place where a ticket has them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct RouterTag(u64);
+
+const ROUTER_BITS: u64 = 0x3ff << 32;
+
+impl RouterTag {
+    /// The tag in ten bits of a hash.
+    pub(crate) const fn of(hash: u64) -> Self {
+        Self(hash & ROUTER_BITS)
+    }
 }
 
 const TIME_UNIT: u32 = 24;
@@ -74,7 +87,7 @@ impl Ticket {
     /// The key has room for the router's ten bits where a record says how the call ended.
     #[inline]
     pub(crate) const fn of(served: &Served) -> Self {
-        let high = served.key.word() | (served.router as u64 & 0x3ff) << 32;
+        let high = served.key.word() | served.router.0;
         let low = (served.at.as_nanos() >> TIME_UNIT) << 32 | served.nonce as u64;
         Self((high as u128) << 64 | low as u128)
     }
@@ -83,7 +96,7 @@ impl Ticket {
         let (high, low) = ((self.0 >> 64) as u64, self.0 as u64);
         Served {
             key: CallKey::from_word(high),
-            router: (high >> 32) as u16 & 0x3ff,
+            router: RouterTag(high & ROUTER_BITS),
             at: Moment::from_nanos((low >> 32) << TIME_UNIT),
             nonce: low as u32,
         }
@@ -281,7 +294,7 @@ mod tests {
                     tag.map(|tag| SubjectTag::of(tag.into())),
                     if chosen { Draw::Chosen } else { Draw::Random },
                 ),
-                router: router & 0x3ff,
+                router: RouterTag::of(u64::from(router) << 32),
                 at: Moment::from_nanos(u64::from(units) << TIME_UNIT),
                 nonce,
             };

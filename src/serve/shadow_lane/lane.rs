@@ -246,7 +246,7 @@ where
         if state == STOPPED {
             return Offered::Skipped;
         }
-        let cluster = inner.hash_of(&request.subject);
+        let cluster = inner.hash_of(&request.subject());
         if !inner.samples(cluster) {
             return Offered::NotSampled;
         }
@@ -294,7 +294,7 @@ where
         if inner.stable.is_none() || inner.state.load(Ordering::Relaxed) != OPEN {
             return Offered::Skipped;
         }
-        if !inner.samples(inner.hash_of(&request.subject)) {
+        if !inner.samples(inner.hash_of(&request.subject())) {
             return Offered::NotSampled;
         }
         if inner.tallies.in_flight.fetch_add(1, Ordering::AcqRel) >= inner.options.in_flight {

@@ -24,7 +24,7 @@
 //! | [`strategy`] | one machine for each way to try a model |
 //! | [`machine`] | what decisions hear and say |
 //! | [`serve`], [`judge`] | answering requests; weighing evidence. Neither knows the other |
-//! | [`observe`], [`model`] | what arms did, without locks; what a model is |
+//! | [`observe`], [`model`], [`stream_model`] | what arms did, without locks; what a model is, and one that streams |
 //! | [`route`], [`compare`], [`alert`], [`outcome`] | who is served by what; how alike outputs are; what people must know; how a call ended |
 //! | [`stats`], [`clock`], [`ids`], [`share`] | answers about numbers; time, names and shares as values |
 //!
@@ -51,6 +51,7 @@ pub mod route;
 
 pub mod model;
 pub mod observe;
+pub mod stream_model;
 
 pub mod judge;
 pub mod serve;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::histogram::Histogram;
+use crate::observe::stream_counts::StreamCounts;
 use crate::outcome::{Marks, Status};
 
 /// Everything counted of one arm. All fields grow only.
@@ -46,6 +47,10 @@ pub struct ArmCounts {
     /// Calls of this arm that failed and were answered by the baseline instead. They count here
     /// as the failures they were, and nowhere as calls of the baseline.
     pub fell_back: u64,
+    /// What its streams showed, where it answered with any. Their calls are in all other counts
+    /// too; the latency of a stream is the time to its first item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Box<StreamCounts>>,
 }
 
 /// What is counted of one arm in one segment.
@@ -157,6 +162,9 @@ impl ArmCounts {
         add(&mut self.detail_lost, other.detail_lost);
         add(&mut self.subjects_untracked, other.subjects_untracked);
         add(&mut self.fell_back, other.fell_back);
+        if let Some(theirs) = &other.streams {
+            self.streams.get_or_insert_default().merge(theirs);
+        }
     }
 
     /// What came since `earlier`, an older copy of these counts; nothing goes below zero.
@@ -175,6 +183,10 @@ impl ArmCounts {
             detail_lost: self.detail_lost.saturating_sub(earlier.detail_lost),
             subjects_untracked: self.subjects_untracked.saturating_sub(earlier.subjects_untracked),
             fell_back: self.fell_back.saturating_sub(earlier.fell_back),
+            streams: self.streams.as_ref().map(|now| match &earlier.streams {
+                Some(then) => Box::new(now.since(then)),
+                None => now.clone(),
+            }),
         }
     }
 }

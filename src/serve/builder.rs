@@ -11,6 +11,7 @@ use crate::clock::{Clock, StdClock};
 use crate::ids::{Epoch, Name, NameError, Segment};
 use crate::observe::recorder::{Recorder, Size};
 use crate::observe::sink::MetricsSink;
+use crate::observe::streams::Streams;
 use crate::route::arms::MOST_ARMS;
 use crate::route::bucket::{Bucketing, Scheme};
 use crate::route::siphash::SipKey;
@@ -63,6 +64,7 @@ pub struct RouterBuilder<M = NoModel, C = StdClock> {
     pub(crate) key: Option<SipKey>,
     pub(crate) segments: Vec<String>,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) stream_deadline: Option<Duration>,
     pub(crate) fallback: Fallback,
     pub(crate) trip: Option<u32>,
     pub(crate) split: Split,
@@ -90,6 +92,7 @@ impl RouterBuilder {
             key: None,
             segments: Vec::new(),
             deadline: None,
+            stream_deadline: None,
             fallback: Fallback::default(),
             trip: None,
             split: Split::default(),
@@ -105,7 +108,7 @@ impl<C> RouterBuilder<NoModel, C> {
     /// The model that serves today, and its name.
     pub fn stable<M>(self, name: &str, model: M) -> RouterBuilder<M, C> {
         let Self { name: router, scheme, key, segments, deadline, fallback, .. } = self;
-        let Self { trip, split, size, sinks, clock, .. } = self;
+        let Self { stream_deadline, trip, split, size, sinks, clock, .. } = self;
         let stable = (name.to_owned(), model);
         RouterBuilder {
             name: router,
@@ -113,6 +116,7 @@ impl<C> RouterBuilder<NoModel, C> {
             key,
             segments,
             deadline,
+            stream_deadline,
             fallback,
             trip,
             split,
@@ -153,8 +157,17 @@ impl<M, C> RouterBuilder<M, C> {
 
     /// Answers that take longer count as timed out. The caller still gets them: cutting a call
     /// short is the host's to do, with the timer it has, by dropping the future. By default none.
+    ///
+    /// Of a stream it is the first item that must come by then.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Streams for which their reader had to wait longer than this, all items together, count as
+    /// timed out; the time the reader takes itself does not count. By default none.
+    pub fn stream_deadline(mut self, deadline: Duration) -> Self {
+        self.stream_deadline = Some(deadline);
         self
     }
 
@@ -198,13 +211,14 @@ impl<M, C> RouterBuilder<M, C> {
     /// Takes the time from this clock.
     pub fn clock<D: Clock>(self, clock: D) -> RouterBuilder<M, D> {
         let Self { name, scheme, key, segments, deadline, fallback, .. } = self;
-        let Self { trip, split, size, sinks, stable, .. } = self;
+        let Self { stream_deadline, trip, split, size, sinks, stable, .. } = self;
         RouterBuilder {
             name,
             scheme,
             key,
             segments,
             deadline,
+            stream_deadline,
             fallback,
             trip,
             split,
@@ -239,7 +253,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             }
             segments.push(name);
         }
-        if self.deadline == Some(Duration::ZERO) {
+        if [self.deadline, self.stream_deadline].contains(&Some(Duration::ZERO)) {
             return Err(BuildError::ZeroDeadline);
         }
         Ok(self.assemble(name, stable, segments))
@@ -278,6 +292,8 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             late: Mutex::default(),
             sinks: self.sinks.0,
             sink_errors: AtomicU64::new(0),
+            streams: Streams::new(size.arms.clamp(2, MOST_ARMS), split.epoch),
+            stream_deadline_nanos: self.stream_deadline.map_or(u64::MAX, nanos),
         })
     }
 }

@@ -342,6 +342,28 @@ impl<M, C: Clock> OwnedGuard<M, C> {
         self.open = false;
         end(&self.inner, &self.begun, outcome, false);
     }
+
+    /// Counts the call as ended in this way, with this as its latency.
+    pub(crate) fn finish_as(&mut self, status: Status, nanos: u64, fell_back: bool) {
+        self.open = false;
+        let mut outcome = Outcome::ok();
+        outcome.status = status;
+        self.inner.record(Words::of(self.begun.key, nanos, &outcome, fell_back));
+    }
+
+    /// Nanoseconds since the call began.
+    #[inline]
+    pub(crate) fn nanos(&self) -> u64 {
+        self.inner.clock.nanos_since(self.begun.at)
+    }
+
+    pub(crate) const fn key(&self) -> CallKey {
+        self.begun.key
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<M, C>> {
+        &self.inner
+    }
 }
 
 impl<M, C: Clock> Drop for OwnedGuard<M, C> {

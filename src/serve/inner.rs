@@ -14,6 +14,9 @@ use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Observation, SubjectTag, Words};
 use crate::observe::recorder::Recorder;
 use crate::observe::sink::MetricsSink;
+use crate::observe::snapshot::{ArmCounts, Snapshot};
+use crate::observe::stream_counts::StreamCounts;
+use crate::observe::streams::Streams;
 use crate::observe::thread_place::Place;
 use crate::outcome::Outcome;
 use crate::route::arms::ArmTable;
@@ -101,6 +104,9 @@ pub(crate) struct Inner<M, C: Clock> {
     pub(crate) late: Mutex<Late>,
     pub(crate) sinks: Vec<Arc<dyn MetricsSink>>,
     pub(crate) sink_errors: AtomicU64,
+    pub(crate) streams: Streams,
+    /// The deadline of whole streams, or all of time where there is none.
+    pub(crate) stream_deadline_nanos: u64,
 }
 
 #[derive(Default)]
@@ -285,6 +291,17 @@ impl<M, C: Clock> Inner<M, C> {
         Ok(if counts { Counted::InForce } else { Counted::Past })
     }
 
+    /// Adds what streams showed under the snapshot's split.
+    pub(crate) fn add_streams(&self, snapshot: &mut Snapshot) {
+        let counts = self.streams.counts(snapshot.epoch);
+        with_streams(&mut snapshot.arms, counts);
+    }
+
+    /// Adds what streams ever showed.
+    pub(crate) fn add_all_streams(&self, totals: &mut [ArmCounts], epoch: Epoch) {
+        with_streams(totals, self.streams.totals(epoch));
+    }
+
     #[inline]
     pub(crate) fn record(&self, words: Words) {
         self.recorder.end(Place::here(), words);
@@ -293,6 +310,12 @@ impl<M, C: Clock> Inner<M, C> {
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
+    }
+}
+
+fn with_streams(arms: &mut [ArmCounts], streams: Vec<StreamCounts>) {
+    for (arm, streams) in arms.iter_mut().zip(streams) {
+        arm.streams = (!streams.is_empty()).then(|| Box::new(streams));
     }
 }
 

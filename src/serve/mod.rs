@@ -12,4 +12,5 @@ pub mod request;
 pub mod router;
 pub mod shadow_lane;
 mod slots;
+pub mod stream;
 pub mod ticket;

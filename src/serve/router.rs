@@ -117,6 +117,10 @@ impl<M, C: Clock> Router<M, C> {
         Self { inner: Arc::new(inner) }
     }
 
+    pub(crate) const fn inner(&self) -> &Arc<Inner<M, C>> {
+        &self.inner
+    }
+
     /// Begins a call: picks the arm, holds its model and starts the clock. Never waits or fails.
     #[inline]
     pub fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
@@ -377,14 +381,18 @@ impl<M, C: Clock> Router<M, C> {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let epoch = self.split().epoch;
-        self.inner.recorder.snapshot(self.inner.now(), epoch)
+        let mut snapshot = self.inner.recorder.snapshot(self.inner.now(), epoch);
+        self.inner.add_streams(&mut snapshot);
+        snapshot
     }
 
     /// Everything ever seen, arm by arm, over all splits and with the calls that are no evidence.
     #[must_use]
     pub fn totals(&self) -> Vec<ArmCounts> {
         let epoch = self.split().epoch;
-        self.inner.recorder.totals(self.inner.now(), epoch)
+        let mut totals = self.inner.recorder.totals(self.inner.now(), epoch);
+        self.inner.add_all_streams(&mut totals, epoch);
+        totals
     }
 
     /// Latency quantiles of the last five minutes under the split in force.
@@ -400,6 +408,7 @@ impl<M, C: Clock> Router<M, C> {
     pub fn drain(&self) -> usize {
         let epoch = self.split().epoch;
         let windows = self.inner.recorder.drain(self.inner.now(), epoch);
+        self.inner.streams.drain(epoch);
         for window in &windows {
             for sink in &self.inner.sinks {
                 match caught(|| sink.window(window)) {
@@ -425,7 +434,8 @@ impl<M, C: Clock> Router<M, C> {
     pub fn memory_bytes(&self) -> usize {
         // Two sets of two generations of fingerprints, at the load a hash set has at worst.
         let late = 4 * crate::serve::late::REMEMBERED * 2 * (size_of::<u64>() + 1);
-        self.inner.recorder.memory_bytes() + self.inner.slots.memory_bytes() + late
+        let streams = self.inner.streams.memory_bytes();
+        self.inner.recorder.memory_bytes() + self.inner.slots.memory_bytes() + streams + late
     }
 }
 

@@ -196,6 +196,18 @@ pub(crate) const ARM_BIT: u32 = 44;
 const PRIMARY_BIT: u32 = 40;
 const PLAIN_BIT: u32 = 47;
 
+/// Whether a request is plain, as the bit of the word that says it of a split: one look at both
+/// asks both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plainness(u64);
+
+impl Plainness {
+    /// A request with an id of bytes and nothing else.
+    pub(crate) const PLAIN: Self = Self(1 << PLAIN_BIT);
+    /// Any other.
+    pub(crate) const OTHER: Self = Self(0);
+}
+
 /// A split as the word holds it: a request looks at what it needs and takes nothing apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packed(u64);
@@ -208,10 +220,10 @@ impl Packed {
     }
 
     /// Whether nothing but the candidate's share decides: all are exposed, there is no audience,
-    /// and there are two arms.
+    /// and there are two arms; and the request, too, asks for nothing else.
     #[inline]
-    pub(crate) const fn is_plain(self) -> bool {
-        self.0 & 1 << PLAIN_BIT != 0
+    pub(crate) const fn is_plain_to(self, request: Plainness) -> bool {
+        self.0 & request.0 != 0
     }
 
     /// Whether a subject of this hash that takes part is on the candidate.

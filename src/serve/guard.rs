@@ -95,10 +95,7 @@ impl<M, C: Clock> Inner<M, C> {
     pub(crate) fn quickly(&self, request: &Request<'_>) -> Option<Quick<'_, M>> {
         let place = Place::if_known();
         let split = self.word.packed();
-        let id = request.plain_id()?;
-        if !split.is_plain() {
-            return None;
-        }
+        let id = request.plain_id(split)?;
         let hash = self.bucketing.quick_arm_hash(id)?;
         let (desk, slots) = (self.recorder.desk(place)?, self.slots.here(place)?);
         let drawn = split.draw(hash);

@@ -134,12 +134,11 @@ impl<M, C: Clock> Inner<M, C> {
 
     #[inline]
     pub(crate) fn arm_of(&self, request: &Request<'_>, split: Packed) -> Arm {
-        if let (Some(id), true) = (request.plain_id(), split.is_plain()) {
-            if let Some(hash) = self.bucketing.quick_arm_hash(id) {
-                return Arm::new(u8::from(split.on_candidate(hash)));
-            }
+        let hash = request.plain_id(split).and_then(|id| self.bucketing.quick_arm_hash(id));
+        match hash {
+            Some(hash) => Arm::new(u8::from(split.on_candidate(hash))),
+            None => self.arm_of_slowly(request, split),
         }
-        self.arm_of_slowly(request, split)
     }
 
     #[inline(never)]

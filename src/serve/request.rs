@@ -1,7 +1,7 @@
 //! Who asks.
 
 use crate::ids::{Arm, Segment};
-use crate::route::switch::{Slot, Split};
+use crate::route::switch::{Packed, Plainness, Slot, Split};
 
 /// Who asks, as far as routing is concerned: a subject, and what group it belongs to.
 ///
@@ -23,7 +23,7 @@ pub struct Request<'a> {
     pub(crate) forced: Option<Forced>,
     /// Whether there is an id as bytes and nothing else: what the quick way asks once, instead of
     /// each field.
-    plain: bool,
+    plain: Plainness,
 }
 
 /// A subject that is no bytes.
@@ -63,7 +63,7 @@ impl<'a> Request<'a> {
         let other = match subject.into() {
             Subject::Bytes(bytes) => {
                 let (other, segment, forced) = (None, Group::None, None);
-                return Self { bytes, other, segment, forced, plain: true };
+                return Self { bytes, other, segment, forced, plain: Plainness::PLAIN };
             }
             Subject::Number(number) => Other::Number(number),
             Subject::Signed(number) => Other::Signed(number),
@@ -76,14 +76,14 @@ impl<'a> Request<'a> {
     /// counts as a subject of its own.
     pub const fn anonymous() -> Self {
         let other = Some(Other::Unknown);
-        Self { bytes: &[], other, segment: Group::None, forced: None, plain: false }
+        Self { bytes: &[], other, segment: Group::None, forced: None, plain: Plainness::OTHER }
     }
 
     /// The segment the subject belongs to, by its declared name. A name that was not declared
     /// counts in [`Segment::OTHER`].
     pub const fn segment(mut self, name: &'a str) -> Self {
         self.segment = Group::Named(name);
-        self.plain = false;
+        self.plain = Plainness::OTHER;
         self
     }
 
@@ -91,7 +91,7 @@ impl<'a> Request<'a> {
     /// [`Router::segment`](crate::serve::router::Router::segment).
     pub const fn segment_number(mut self, segment: Segment) -> Self {
         self.segment = Group::Numbered(segment);
-        self.plain = false;
+        self.plain = Plainness::OTHER;
         self
     }
 
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
     /// there is a model, counts in totals, and is no evidence.
     pub const fn force(mut self, forced: Forced) -> Self {
         self.forced = Some(forced);
-        self.plain = false;
+        self.plain = Plainness::OTHER;
         self
     }
 
@@ -113,10 +113,10 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The id, where it is all that the request says.
+    /// The id, where it is all that the request says and all that the split asks for.
     #[inline]
-    pub(crate) const fn plain_id(&self) -> Option<&'a [u8]> {
-        if self.plain { Some(self.bytes) } else { None }
+    pub(crate) const fn plain_id(&self, split: Packed) -> Option<&'a [u8]> {
+        if split.is_plain_to(self.plain) { Some(self.bytes) } else { None }
     }
 }
 

@@ -28,15 +28,25 @@ use crate::observe::sync::{AtomicPtr, AtomicU64, Ordering};
 use crate::observe::thread_place::Place;
 
 /// Lends `N` values, each to any number of calls.
-pub(crate) struct Lender<T, const N: usize> {
+pub(crate) struct Lender<T, D, const N: usize> {
     /// Each null or from `Arc::into_raw`.
     values: CachePadded<[AtomicPtr<T>; N]>,
-    /// Those that one thread each counts in, by the thread's place.
-    own: Box<[CachePadded<Uses<N>>]>,
+    /// Those that one thread each counts in, by the thread's place. No other lender has them.
+    own: Seats<D, N>,
     /// Where all others do.
     shared: CachePadded<Uses<N>>,
     /// A lender has what an `Arc` of its values has.
     values_are: PhantomData<Arc<T>>,
+}
+
+/// What threads with a place below so many have to themselves.
+pub(crate) struct Seats<D, const N: usize>(Arc<[CachePadded<Seat<D, N>>]>);
+
+/// A thread's counters, and beside them what else it has to itself, so that one look finds both.
+#[derive(Debug)]
+struct Seat<D, const N: usize> {
+    uses: Uses<N>,
+    desk: D,
 }
 
 #[derive(Debug)]
@@ -48,17 +58,17 @@ struct Uses<const N: usize> {
 }
 
 /// A value while a call has it.
-pub(crate) struct Loan<'l, T, const N: usize> {
-    lender: &'l Lender<T, N>,
+pub(crate) struct Loan<'l, T, D, const N: usize> {
+    lender: &'l Lender<T, D, N>,
     /// From `Arc::into_raw`, and not taken before this loan is counted as back.
     value: NonNull<T>,
     slot: usize,
 }
 
 /// A thread's own counters of a lender, on that thread.
-pub(crate) struct Here<'l, T, const N: usize> {
-    lender: &'l Lender<T, N>,
-    uses: &'l Uses<N>,
+pub(crate) struct Here<'l, T, D, const N: usize> {
+    lender: &'l Lender<T, D, N>,
+    seat: &'l Seat<D, N>,
     stays_here: PhantomData<*const ()>,
 }
 
@@ -66,9 +76,9 @@ pub(crate) struct Here<'l, T, const N: usize> {
 ///
 /// It does not know its lender, which would have to be kept through each call for the few that
 /// need it ([`Lender::set_free`]).
-pub(crate) struct Brief<'l, T, const N: usize> {
+pub(crate) struct Brief<'l, T, D, const N: usize> {
     /// This thread's own.
-    uses: &'l Uses<N>,
+    seat: &'l Seat<D, N>,
     /// As in a loan.
     value: NonNull<T>,
     slot: usize,
@@ -76,16 +86,17 @@ pub(crate) struct Brief<'l, T, const N: usize> {
 }
 
 // SAFETY: a loan gives out `&T` and clones of the `Arc<T>`, on whatever thread it is.
-unsafe impl<T: Send + Sync, const N: usize> Send for Loan<'_, T, N> {}
+unsafe impl<T: Send + Sync, D: Send + Sync, const N: usize> Send for Loan<'_, T, D, N> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync, const N: usize> Sync for Loan<'_, T, N> {}
+unsafe impl<T: Send + Sync, D: Send + Sync, const N: usize> Sync for Loan<'_, T, D, N> {}
 
-impl<T, const N: usize> Lender<T, N> {
-    /// A lender without values, and counters for so many threads of their own.
-    pub(crate) fn new(own: usize) -> Self {
+impl<T, D, const N: usize> Lender<T, D, N> {
+    /// A lender without values, to the threads of these seats and all others. Lenders that have the
+    /// same seats wait for each other's calls, and no more than that.
+    pub(crate) fn new(own: Seats<D, N>) -> Self {
         Self {
             values: CachePadded::new(std::array::from_fn(|_| AtomicPtr::new(null_mut()))),
-            own: (0..own).map(|_| CachePadded::new(Uses::new())).collect(),
+            own,
             shared: CachePadded::new(Uses::new()),
             values_are: PhantomData,
         }
@@ -94,8 +105,8 @@ impl<T, const N: usize> Lender<T, N> {
     /// The value in `slot`, if there is one, to a call on the thread of this place; and how many
     /// calls counted in where this one did, a number none of them has had before.
     #[inline]
-    pub(crate) fn lend(&self, place: Place, slot: usize) -> Option<(Loan<'_, T, N>, u64)> {
-        let uses = self.own.get(place.number()).unwrap_or(&self.shared);
+    pub(crate) fn lend(&self, place: Place, slot: usize) -> Option<(Loan<'_, T, D, N>, u64)> {
+        let uses = self.own.get(place).map_or(&*self.shared, |seat| &seat.uses);
         let value = self.values.get(slot)?;
         let number = uses.count_in(slot);
         match NonNull::new(value.load(Ordering::Acquire)) {
@@ -107,18 +118,18 @@ impl<T, const N: usize> Lender<T, N> {
         }
     }
 
-    /// The counters of the thread of this place, if it has some of its own.
+    /// The seat of the thread of this place, if it has one to itself.
     #[inline]
-    pub(crate) fn here(&self, place: Place) -> Option<Here<'_, T, N>> {
-        let uses = self.own.get(place.number())?;
-        Some(Here { lender: self, uses, stays_here: PhantomData })
+    pub(crate) fn here(&self, place: Place) -> Option<Here<'_, T, D, N>> {
+        let seat = self.own.get(place)?;
+        Some(Here { lender: self, seat, stays_here: PhantomData })
     }
 
     /// A brief loan of this lender's as one that may leave its thread.
     #[cold]
-    pub(crate) fn set_free<'l>(&'l self, brief: Brief<'l, T, N>) -> Loan<'l, T, N> {
+    pub(crate) fn set_free<'l>(&'l self, brief: Brief<'l, T, D, N>) -> Loan<'l, T, D, N> {
         // A loan counts itself back by its lender: it must be the one that lent the value.
-        let ours = self.own.iter().any(|uses| std::ptr::eq(&**uses, brief.uses));
+        let ours = self.own.iter().any(|seat| std::ptr::eq(seat, brief.seat));
         assert!(ours, "a loan of another lender");
         let loan = Loan { lender: self, value: brief.value, slot: brief.slot };
         // What it had to count back, the loan does.
@@ -128,8 +139,8 @@ impl<T, const N: usize> Lender<T, N> {
 
     #[inline]
     fn count_back(&self, place: Place, slot: usize) {
-        match self.own.get(place.number()) {
-            Some(uses) => uses.count_back_alone(slot),
+        match self.own.get(place) {
+            Some(seat) => seat.uses.count_back_alone(slot),
             None => {
                 self.shared.back[slot].fetch_add(1, CALL_BACK);
             }
@@ -175,16 +186,11 @@ impl<T, const N: usize> Lender<T, N> {
     }
 
     fn uses(&self) -> impl Iterator<Item = &Uses<N>> {
-        self.own.iter().map(|uses| &**uses).chain([&*self.shared])
-    }
-
-    /// Bytes on the heap, values apart.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.own)
+        self.own.iter().map(|seat| &seat.uses).chain([&*self.shared])
     }
 }
 
-impl<T, const N: usize> Drop for Lender<T, N> {
+impl<T, D, const N: usize> Drop for Lender<T, D, N> {
     fn drop(&mut self) {
         for value in self.values.iter() {
             let raw = value.swap(null_mut(), Ordering::AcqRel);
@@ -193,6 +199,51 @@ impl<T, const N: usize> Drop for Lender<T, N> {
                 drop(unsafe { Arc::from_raw(raw) });
             }
         }
+    }
+}
+
+impl<D, const N: usize> Seats<D, N> {
+    /// A seat for each of these desks, to be had by the threads of places from 0 on.
+    pub(crate) fn around(desks: impl IntoIterator<Item = D>) -> Self {
+        let seat = |desk| CachePadded::new(Seat { uses: Uses::new(), desk });
+        Self(desks.into_iter().map(seat).collect())
+    }
+
+    /// The desk of the thread of this place, if it has one to itself.
+    #[inline]
+    pub(crate) fn desk(&self, place: Place) -> Option<&D> {
+        Some(&self.get(place)?.desk)
+    }
+
+    /// All desks.
+    pub(crate) fn desks(&self) -> impl Iterator<Item = &D> {
+        self.iter().map(|seat| &seat.desk)
+    }
+
+    /// Bytes on the heap, less what desks have there.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
+    #[inline]
+    fn get(&self, place: Place) -> Option<&Seat<D, N>> {
+        self.0.get(place.number()).map(|seat| &**seat)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Seat<D, N>> {
+        self.0.iter().map(|seat| &**seat)
+    }
+}
+
+impl<D, const N: usize> Clone for Seats<D, N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D: std::fmt::Debug, const N: usize> std::fmt::Debug for Seats<D, N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.desks()).finish()
     }
 }
 
@@ -216,16 +267,22 @@ impl<const N: usize> Uses<N> {
     }
 }
 
-impl<'l, T, const N: usize> Here<'l, T, N> {
+impl<'l, T, D, const N: usize> Here<'l, T, D, N> {
+    /// What else the thread has to itself.
+    #[inline]
+    pub(crate) fn desk(&self) -> &'l D {
+        &self.seat.desk
+    }
+
     /// As [`Lender::lend`].
     #[inline]
-    pub(crate) fn lend_free(&self, slot: usize) -> Option<(Loan<'l, T, N>, u64)> {
+    pub(crate) fn lend_free(&self, slot: usize) -> Option<(Loan<'l, T, D, N>, u64)> {
         let value = self.lender.values.get(slot)?;
-        let number = self.uses.count_in(slot);
+        let number = self.seat.uses.count_in(slot);
         match NonNull::new(value.load(Ordering::Acquire)) {
             Some(value) => Some((Loan { lender: self.lender, value, slot }, number)),
             None => {
-                self.uses.count_back_alone(slot);
+                self.seat.uses.count_back_alone(slot);
                 None
             }
         }
@@ -233,21 +290,21 @@ impl<'l, T, const N: usize> Here<'l, T, N> {
 
     /// As [`Lender::lend`], to a call that begins and ends on this thread.
     #[inline]
-    pub(crate) fn lend(&self, slot: usize) -> Option<(Brief<'l, T, N>, u64)> {
-        let uses = self.uses;
+    pub(crate) fn lend(&self, slot: usize) -> Option<(Brief<'l, T, D, N>, u64)> {
+        let seat = self.seat;
         let value = self.lender.values.get(slot)?;
-        let number = uses.count_in(slot);
+        let number = seat.uses.count_in(slot);
         match NonNull::new(value.load(Ordering::Acquire)) {
-            Some(value) => Some((Brief { uses, value, slot, stays_here: PhantomData }, number)),
+            Some(value) => Some((Brief { seat, value, slot, stays_here: PhantomData }, number)),
             None => {
-                uses.count_back_alone(slot);
+                seat.uses.count_back_alone(slot);
                 None
             }
         }
     }
 }
 
-impl<T, const N: usize> Brief<'_, T, N> {
+impl<T, D, const N: usize> Brief<'_, T, D, N> {
     /// The value.
     #[inline]
     pub(crate) fn value(&self) -> &T {
@@ -256,14 +313,14 @@ impl<T, const N: usize> Brief<'_, T, N> {
     }
 }
 
-impl<T, const N: usize> Drop for Brief<'_, T, N> {
+impl<T, D, const N: usize> Drop for Brief<'_, T, D, N> {
     #[inline]
     fn drop(&mut self) {
-        self.uses.count_back_alone(self.slot);
+        self.seat.uses.count_back_alone(self.slot);
     }
 }
 
-impl<T, const N: usize> Loan<'_, T, N> {
+impl<T, D, const N: usize> Loan<'_, T, D, N> {
     /// The value.
     #[inline]
     pub(crate) fn value(&self) -> &T {
@@ -297,7 +354,7 @@ impl<T, const N: usize> Loan<'_, T, N> {
     }
 }
 
-impl<T, const N: usize> Drop for Loan<'_, T, N> {
+impl<T, D, const N: usize> Drop for Loan<'_, T, D, N> {
     #[inline]
     fn drop(&mut self) {
         self.lender.count_back(Place::here(), self.slot);
@@ -323,13 +380,17 @@ mod tests {
 
     use super::*;
 
+    fn with_seats<T, const N: usize>(own: usize) -> Lender<T, (), N> {
+        Lender::new(Seats::around(std::iter::repeat_n((), own)))
+    }
+
     fn here() -> Place {
         Place::here()
     }
 
     #[test]
     fn a_value_on_loan_stays_and_goes_later() {
-        let lender = Lender::<u32, 2>::new(2);
+        let lender = with_seats::<u32, 2>(2);
         assert!(lender.lend(here(), 0).is_none());
         lender.put(0, Arc::new(7)).unwrap();
         assert_eq!(lender.put(0, Arc::new(8)).unwrap_err(), 8.into());
@@ -348,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_brief_loan_stays_on_its_thread_or_becomes_one_that_may_leave() {
-        let lender = Lender::<u32, 1>::new(1024);
+        let lender = with_seats::<u32, 1>(1024);
         assert!(lender.here(here()).unwrap().lend(0).is_none());
         lender.put(0, Arc::new(7)).unwrap();
         let (brief, first) = lender.here(here()).unwrap().lend(0).unwrap();
@@ -362,12 +423,12 @@ mod tests {
         });
         assert_eq!(lender.take(0), Ok(Some(Arc::new(7))));
         // A thread without counters of its own has none.
-        assert!(Lender::<u32, 1>::new(0).here(here()).is_none());
+        assert!(with_seats::<u32, 1>(0).here(here()).is_none());
     }
 
     #[test]
     fn a_loan_may_come_back_on_another_thread() {
-        let lender = Lender::<u32, 1>::new(8);
+        let lender = with_seats::<u32, 1>(8);
         lender.put(0, Arc::new(7)).unwrap();
         thread::scope(|scope| {
             for _ in 0..20 {
@@ -381,7 +442,7 @@ mod tests {
     #[test]
     fn a_value_in_the_slot_is_dropped_with_the_lender() {
         let value = Arc::new(7);
-        let lender = Lender::<u32, 2>::new(1);
+        let lender = with_seats::<u32, 2>(1);
         lender.put(1, Arc::clone(&value)).unwrap();
         drop(lender);
         assert_eq!(Arc::strong_count(&value), 1);
@@ -398,7 +459,7 @@ mod tests {
 
     #[test]
     fn values_that_come_and_go_under_load_are_never_used_after_their_end() {
-        let lender = Lender::<Alive, 1>::new(2);
+        let lender = with_seats::<Alive, 1>(2);
         // Miri takes turns rarely: with four users one of them always has it.
         let (rounds, users) = if cfg!(miri) { (200, 1) } else { (300, 4) };
         let stop = AtomicBool::new(false);
@@ -452,7 +513,7 @@ mod loom_tests {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
         static REFUSED: AtomicUsize = AtomicUsize::new(0);
         loom::model(move || {
-            let lender = loom::sync::Arc::new(Lender::<UnsafeCell<u32>, 1>::new(2));
+            let lender = loom::sync::Arc::new(with_seats::<UnsafeCell<u32>, 1>(2));
             assert!(lender.put(0, Arc::new(UnsafeCell::new(7))).is_ok());
             let users: Vec<_> = (0..2)
                 .map(|number| {

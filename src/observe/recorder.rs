@@ -7,14 +7,13 @@
 //! A thread that has a shard to itself counts and writes with plain stores: a locked instruction
 //! takes 5 ns where a whole record takes 3.
 
-use std::marker::PhantomData;
-
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock::Moment;
 use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::fold::Fold;
+use crate::observe::lender::Seats;
 use crate::observe::overflow::{KEPT_APART, Overflow};
 use crate::observe::record::{CallKey, Draw, Observation, Words};
 use crate::observe::ring::{Reader, Ring};
@@ -70,7 +69,7 @@ impl Default for Size {
 #[derive(Debug)]
 pub struct Recorder {
     /// Those that one thread each writes to, by the thread's place.
-    own: Box<[CachePadded<Shard<SoloRing>>]>,
+    own: Seated,
     /// As many that all others share.
     shared: Box<[CachePadded<Shard<Ring>>]>,
     overflow: Overflow,
@@ -78,9 +77,15 @@ pub struct Recorder {
     drain: Mutex<Drain>,
 }
 
+/// Where threads write that have a shard to themselves. Models are lent to them by the same look.
+pub(crate) type Seated = Seats<Own, MAX_ARMS>;
+
+/// The shard of a thread that has one to itself.
+pub(crate) type Own = Shard<SoloRing>;
+
 /// What the threads of one shard write to.
 #[derive(Debug)]
-struct Shard<R> {
+pub(crate) struct Shard<R> {
     ring: R,
     begun: Begun,
 }
@@ -92,13 +97,6 @@ struct Begun {
     drawn: [AtomicU64; EPOCH_CLASSES << ARM_BITS],
     /// Those that are none, by arm.
     chosen: [AtomicU64; 1 << ARM_BITS],
-}
-
-/// Where the thread that has a shard to itself writes, for as long as it stays on that thread.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Desk<'r> {
-    shard: &'r Shard<SoloRing>,
-    stays_here: PhantomData<*const ()>,
 }
 
 /// What whoever drains owns.
@@ -133,8 +131,8 @@ impl Recorder {
         let (own, shared): (Vec<_>, Vec<_>) = (own, shared);
         let fold = Fold::new(arms, size.subjects, epoch, now);
         Self {
-            own: own.into(),
-            shared: shared.into(),
+            own: Seats::around(own),
+            shared: shared.into_iter().map(CachePadded::new).collect(),
             overflow: Overflow::new(arms, epoch),
             arms,
             drain: Mutex::new(Drain {
@@ -161,7 +159,7 @@ impl Recorder {
     /// that does not exist is counted nowhere.
     #[inline]
     pub(crate) fn begin(&self, place: Place, key: CallKey) {
-        match self.own.get(place.number()) {
+        match self.own.desk(place) {
             Some(shard) => add_alone(shard.begun.counter(key)),
             None => self.begin_shared(place, key),
         }
@@ -174,17 +172,15 @@ impl Recorder {
         shard.begun.counter(key).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Where the thread of this place writes, if it has a shard to itself.
-    #[inline]
-    pub(crate) fn desk(&self, place: Place) -> Option<Desk<'_>> {
-        let shard = self.own.get(place.number())?;
-        Some(Desk { shard, stays_here: PhantomData })
+    /// Where threads write that have a shard to themselves.
+    pub(crate) fn seated(&self) -> Seated {
+        self.own.clone()
     }
 
-    /// Records a call that ended where this desk is.
+    /// Records a call that ended on the thread of this shard.
     #[inline]
-    pub(crate) fn end_at(&self, desk: Desk<'_>, words: Words) {
-        if !desk.shard.ring.push(words) {
+    pub(crate) fn end_at(&self, shard: &Own, words: Words) {
+        if !shard.ring.push(words) {
             self.spill(words.0[0], words.0[1]);
         }
     }
@@ -200,7 +196,7 @@ impl Recorder {
     /// on.
     #[inline]
     pub(crate) fn end(&self, place: Place, words: Words) {
-        let written = match self.own.get(place.number()) {
+        let written = match self.own.desk(place) {
             Some(shard) => shard.ring.push(words),
             None => self.shared[self.spread(place)].ring.push(words),
         };
@@ -227,7 +223,7 @@ impl Recorder {
     }
 
     fn begun(&self) -> impl Iterator<Item = &Begun> {
-        let own = self.own.iter().map(|shard| &shard.begun);
+        let own = self.own.desks().map(|shard| &shard.begun);
         own.chain(self.shared.iter().map(|shard| &shard.begun))
     }
 
@@ -283,10 +279,10 @@ impl Recorder {
     /// Bytes on the heap, at most, however much is recorded.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let own = self.own.iter().map(|shard| shard.ring.memory_bytes());
+        let own = self.own.desks().map(|shard| shard.ring.memory_bytes());
         let shared = self.shared.iter().map(|shard| shard.ring.memory_bytes());
         own.chain(shared).sum::<usize>()
-            + size_of_val(&*self.own)
+            + self.own.memory_bytes()
             + size_of_val(&*self.shared)
             + self.overflow.memory_bytes()
             + self.drain.lock().fold.memory_bytes()
@@ -302,7 +298,7 @@ impl Recorder {
             }
             fold.record(words);
         };
-        for (shard, reader) in self.own.iter().zip(readers) {
+        for (shard, reader) in self.own.desks().zip(readers) {
             shard.ring.drain(reader, &mut take);
         }
         for (shard, reader) in self.shared.iter().zip(shared_readers) {
@@ -353,8 +349,8 @@ impl Recorder {
 }
 
 impl<R> Shard<R> {
-    fn around<Reader>((ring, reader): (R, Reader)) -> (CachePadded<Self>, Reader) {
-        (CachePadded::new(Self { ring, begun: Begun::none() }), reader)
+    fn around<Reader>((ring, reader): (R, Reader)) -> (Self, Reader) {
+        (Self { ring, begun: Begun::none() }, reader)
     }
 }
 
@@ -374,11 +370,11 @@ impl Begun {
     }
 }
 
-impl Desk<'_> {
-    /// Counts a call that begins here, of which the draw decided the arm.
+impl Own {
+    /// Counts a call that begins on the thread of this shard, of which the draw decided the arm.
     #[inline]
-    pub(crate) fn begin_drawn(self, key: CallKey) {
-        add_alone(&self.shard.begun.drawn[key.class()]);
+    pub(crate) fn begin_drawn(&self, key: CallKey) {
+        add_alone(&self.begun.drawn[key.class()]);
     }
 }
 

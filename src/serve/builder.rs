@@ -266,7 +266,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         let bucketing = self.key.map_or(bucketing, |key| bucketing.keyed(key));
         let (size, split) = (self.size, self.split);
         let recorder = Recorder::new(size, split.epoch, self.clock.now());
-        let slots = Slots::new(size.shards);
+        let slots = Slots::new(recorder.seated());
         // The slots are new, so there is room.
         let _ = slots.put(split.primary.index(), stable, Arc::new(self.stable.1));
         let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);

@@ -7,7 +7,6 @@ use crate::clock::{Clock, Mark};
 use crate::ids::{Arm, Epoch};
 use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Words};
-use crate::observe::recorder::Desk;
 use crate::observe::thread_place::Place;
 use crate::outcome::{Outcome, Status};
 use crate::route::switch::Drawn;
@@ -56,7 +55,6 @@ pub(crate) struct Begun {
 /// The quick way of a request, found: who serves it is drawn, nothing is counted yet.
 pub(crate) struct Quick<'r, M> {
     pub slots: SlotsHere<'r, M>,
-    pub desk: Desk<'r>,
     pub drawn: Drawn,
     hash: u64,
     place: Place,
@@ -67,7 +65,7 @@ impl<M> Quick<'_, M> {
     #[inline]
     pub(crate) fn begin(&self, number: u64) -> (CallKey, u32) {
         let key = CallKey::drawn(self.drawn, self.hash);
-        self.desk.begin_drawn(key);
+        self.slots.desk().begin_drawn(key);
         (key, nonce_of(self.place.number(), number))
     }
 }
@@ -97,9 +95,9 @@ impl<M, C: Clock> Inner<M, C> {
         let split = self.word.packed();
         let id = request.plain_id(split)?;
         let hash = self.bucketing.quick_arm_hash(id)?;
-        let (desk, slots) = (self.recorder.desk(place)?, self.slots.here(place)?);
+        let slots = self.slots.here(place)?;
         let drawn = split.draw(hash);
-        Some(Quick { slots, desk, drawn, hash, place })
+        Some(Quick { slots, drawn, hash, place })
     }
 
     /// The way of all others. The clock's reading is not handed through: it would have to lie in

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::clock::{Clock, StdClock};
+use crate::clock::{Clock, Mark, StdClock};
 use crate::ids::{Arm, Name, NameError, Segment};
 use crate::model::{Model, SyncModel};
 use crate::observe::sink::MetricsSink;
@@ -24,7 +24,7 @@ use crate::serve::guard::{Begun, Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
 use crate::serve::inner::{Fallback, Inner, slot_of};
 use crate::serve::request::{OverrideKey, Request};
-use crate::serve::slots::{Held, Taken};
+use crate::serve::slots::{Held, HeldHere, Taken};
 use crate::serve::ticket::Ticket;
 use crate::share::TrafficShare;
 
@@ -499,16 +499,14 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         let quick = inner.quickly(request);
         let held = quick.as_ref().and_then(|quick| quick.slots.lend(quick.drawn.slot()));
         let (Some(quick), Some((held, number))) = (quick, held) else {
-            let (held, key, nonce) = inner.begin_slowly(request);
-            let guard = Guard { inner, held, begun: Begun { key, nonce, at }, open: true };
-            return self.predict_sync_slowly(guard, input);
+            return self.predict_sync_slowly(Asked { request, at }, input);
         };
         let (key, nonce) = quick.begin(number);
         let begun = Begun { key, nonce, at };
         let call = inner.call_of(key.arm());
         let unsettled = match caught(|| held.value().predict_sync(input, &call)) {
             Ok(Ok(output)) => {
-                inner.recorder.end_at(quick.desk, inner.words_of_answer(key, at));
+                inner.recorder.end_at(quick.slots.desk(), inner.words_of_answer(key, at));
                 drop(held);
                 let ticket = inner.ticket_of(&begun);
                 return Ok(Answer { output, arm: key.arm(), fell_back: false, ticket });
@@ -516,6 +514,18 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
         };
+        self.unanswered_sync(Unanswered { held, begun }, unsettled, input)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unanswered_sync(
+        &self,
+        Unanswered { held, begun }: Unanswered<'_, M>,
+        unsettled: Result<<M as SyncModel>::Error, Payload>,
+        input: &<M as SyncModel>::Input,
+    ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
+        let inner = &*self.inner;
         let guard = Guard { inner, held: inner.slots.set_free(held), begun, open: true };
         self.recover_sync(guard.settle(unsettled), input)
     }
@@ -524,9 +534,12 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
     #[inline(never)]
     fn predict_sync_slowly(
         &self,
-        guard: Guard<'_, M, C>,
+        Asked { request, at }: Asked<'_>,
         input: &<M as SyncModel>::Input,
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
+        let inner = &*self.inner;
+        let (held, key, nonce) = inner.begin_slowly(request);
+        let guard = Guard { inner, held, begun: Begun { key, nonce, at }, open: true };
         let call = guard.call();
         let unsettled = match caught(|| guard.model().predict_sync(input, &call)) {
             Ok(Ok(output)) => return Ok(guard.answer(output)),
@@ -552,6 +565,21 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         let again = caught(|| held.value().predict_sync(input, &call));
         failed.answered_by(held.value(), again)
     }
+}
+
+// What the quick way hands to the others is put together where it is handed over. Handed over as it
+// is, it would have to lie in memory on the quick way too.
+
+/// A call that has not begun yet.
+struct Asked<'a> {
+    request: &'a Request<'a>,
+    at: Mark,
+}
+
+/// A call that its model has not answered.
+struct Unanswered<'r, M> {
+    held: HeldHere<'r, M>,
+    begun: Begun,
 }
 
 /// How a call stands after its model has not answered.

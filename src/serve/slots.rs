@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::ids::Name;
 use crate::observe::lender::{Brief, Here, Lender, Loan};
+use crate::observe::recorder::{Own, Seated};
 use crate::observe::thread_place::Place;
 use crate::route::arms::MOST_ARMS;
 
@@ -20,7 +21,7 @@ pub(crate) const SLOTS: usize = MOST_ARMS;
 
 /// The models of a router.
 pub(crate) struct Slots<M> {
-    lender: Lender<M, SLOTS>,
+    lender: Lender<M, Own, SLOTS>,
     /// Calls that share a model for longer than their handler lasts.
     kept: Arc<[AtomicU64; SLOTS]>,
     /// Also the lock under which models come and go.
@@ -28,13 +29,13 @@ pub(crate) struct Slots<M> {
 }
 
 /// A model while a call uses it.
-pub(crate) type Held<'s, M> = Loan<'s, M, SLOTS>;
+pub(crate) type Held<'s, M> = Loan<'s, M, Own, SLOTS>;
 
 /// This thread's own way to the models.
-pub(crate) type SlotsHere<'s, M> = Here<'s, M, SLOTS>;
+pub(crate) type SlotsHere<'s, M> = Here<'s, M, Own, SLOTS>;
 
 /// A model while a call uses it on one thread.
-pub(crate) type HeldHere<'s, M> = Brief<'s, M, SLOTS>;
+pub(crate) type HeldHere<'s, M> = Brief<'s, M, Own, SLOTS>;
 
 /// A model while a call uses it that may outlive the router's borrow.
 pub(crate) struct Kept<M> {
@@ -73,10 +74,9 @@ pub(crate) enum Taken<M> {
 }
 
 impl<M> Slots<M> {
-    /// Empty slots, with counters for so many threads of their own.
-    pub(crate) fn new(threads: usize) -> Self {
-        let threads = threads.clamp(1, 128).next_power_of_two();
-        Self { lender: Lender::new(threads), kept: Arc::default(), names: Mutex::default() }
+    /// Empty slots, for the threads that sit here and all others.
+    pub(crate) fn new(seated: Seated) -> Self {
+        Self { lender: Lender::new(seated), kept: Arc::default(), names: Mutex::default() }
     }
 
     /// The model in `slot`, for a call of the thread with this place, and a number that no other
@@ -144,7 +144,7 @@ impl<M> Slots<M> {
 
     /// Bytes on the heap, models apart.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.lender.memory_bytes() + size_of_val(&*self.kept)
+        size_of_val(&*self.kept)
     }
 
     /// The name of the model in `slot`.
@@ -156,6 +156,14 @@ impl<M> Slots<M> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::clock::Moment;
+    use crate::ids::Epoch;
+    use crate::observe::recorder::{Recorder, Size};
+
+    fn slots(shards: usize) -> Slots<i32> {
+        let size = Size { shards, ..Size::default() };
+        Slots::new(Recorder::new(size, Epoch::default(), Moment::ZERO).seated())
+    }
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -163,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_model_in_use_stays_and_goes_later() {
-        let slots = Slots::new(4);
+        let slots = slots(4);
         slots.put(0, name("v1"), Arc::new(7)).unwrap();
         assert_eq!(slots.put(0, name("v2"), Arc::new(8)), Err(name("v1")));
         let hold = || slots.hold(Place::here(), 0).map(|(held, _)| held);
@@ -179,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_model_that_a_stream_keeps_stays_and_goes_later() {
-        let slots = Slots::new(4);
+        let slots = slots(4);
         slots.put(1, name("v1"), Arc::new(7)).unwrap();
         let kept = {
             let (held, _) = slots.hold(Place::here(), 1).unwrap();
@@ -194,7 +202,7 @@ mod tests {
 
     #[test]
     fn models_may_come_and_go_without_end() {
-        let slots = Slots::new(2);
+        let slots = slots(2);
         for number in 0..200 {
             let model = Arc::new(number);
             slots.put(1, name("next"), Arc::clone(&model)).unwrap();

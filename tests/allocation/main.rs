@@ -1,5 +1,5 @@
-//! The request path allocates nothing. One test, alone in its program, because the allocator it
-//! counts with belongs to the whole program.
+//! The request path allocates nothing. In a program of its own, because the allocator it counts with
+//! belongs to the whole program; each test counts for its own thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,6 +15,7 @@ use pilotage::route::switch::TrafficSwitch;
 use pilotage::serve::request::Request;
 use pilotage::serve::router::Router;
 use pilotage::share::TrafficShare;
+use pilotage::stream_model;
 
 /// The system's allocator, and how often this thread asked it.
 struct Counting;
@@ -112,4 +113,27 @@ fn begin_finish_and_predict_never_allocate_even_when_the_ring_is_full() {
     assert_eq!(counts, [0; 5]);
     let lost: u64 = sync.snapshot().arms.iter().map(|arm| arm.detail_lost).sum();
     assert!(lost > 10_000, "the ring was never full");
+}
+
+#[test]
+fn an_item_of_a_stream_allocates_nothing_and_a_stream_once() {
+    let numbers = stream_model::sync(|upto: &u64| Ok((0..*upto).map(Ok::<_, Infallible>)));
+    let router = Router::builder("stream").stable("v1", numbers).build().unwrap();
+    let request = Request::of("user");
+    let whole = |items: u64| {
+        allocations(|_| {
+            let stream = router.predict_stream_sync(&request, &items).unwrap().output;
+            assert_eq!(black_box(stream).count() as u64, items);
+        })
+    };
+    // Its gaps are counted in a box, which is asked for and given back. Nothing else.
+    assert_eq!([whole(1), whole(50)], [20_000; 2]);
+    let mut long = router.predict_stream_sync(&request, &u64::MAX).unwrap().output;
+    // So long that buckets of gaps overflow into the shared counters.
+    let items = (0..20).map(|_| {
+        allocations(|_| {
+            black_box(long.next());
+        })
+    });
+    assert_eq!(items.sum::<u64>(), 0);
 }

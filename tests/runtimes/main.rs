@@ -1,5 +1,8 @@
 //! The same router under every way to run a future, and under none.
 
+#[cfg(feature = "stream")]
+mod streams;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -6,8 +6,9 @@ use crate::judge::evidence::{
     Cell, Log, REACH, RatioTest, Schedule, Side, Tallies, Weighed, ratio_interval,
 };
 use crate::judge::guardrail::{Guardrail, Measure};
-use crate::judge::latency::{LatencyEvidence, Past, counts_fast, quantile_of};
+use crate::judge::latency::{LatencyEvidence, Past, counts_fast};
 use crate::judge::score::{ScoreEvidence, ScoreTally};
+use crate::judge::times::Timed;
 use crate::judge::verdict::{ArmReading, Finding, Reading};
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status;
@@ -58,7 +59,9 @@ pub(crate) enum Depth {
 impl Evidence {
     pub(crate) fn new(measure: Measure) -> Self {
         match measure {
-            Measure::Latency { .. } => Self::Latency(LatencyEvidence::default()),
+            Measure::Latency { .. } | Measure::Pace { .. } => {
+                Self::Latency(LatencyEvidence::default())
+            }
             Measure::Score { .. } => Self::Score(ScoreEvidence::default()),
             _ => Self::Rate(RateEvidence::default()),
         }
@@ -68,16 +71,17 @@ impl Evidence {
     pub(crate) fn prepare(&mut self, guardrail: &Guardrail, past: &Past, first: u32, last: u32) {
         let step_begins = first <= last;
         match (self, guardrail.measure) {
-            (Self::Latency(evidence), Measure::Latency { quantile }) => {
+            (Self::Latency(evidence), measure) => {
+                let Some((timed, quantile)) = Timed::of(measure) else { return };
+                let (null, limit) = (guardrail.null, guardrail.limit);
                 evidence.harm.restart(first, last);
-                evidence.aim(past, quantile, guardrail.null, guardrail.limit, step_begins);
+                evidence.aim(past.of(timed), quantile, null, limit, step_begins);
             }
             (Self::Score(evidence), _) => {
                 evidence.harm.restart(first, last);
                 evidence.aim(step_begins);
             }
             (Self::Rate(evidence), _) => evidence.log.restart(first, last),
-            (Self::Latency(_), _) => {}
         }
     }
 
@@ -89,15 +93,17 @@ impl Evidence {
         candidate: &ArmCounts,
     ) {
         match (self, guardrail.measure) {
-            (Self::Latency(evidence), Measure::Latency { quantile }) => {
-                evidence.add(quantile, share, baseline, candidate);
+            (Self::Latency(evidence), measure) => {
+                let Some((timed, quantile)) = Timed::of(measure) else { return };
+                let of = |counts| timed.of_arm(counts);
+                evidence.add(quantile, share, of(baseline), of(candidate));
             }
             (Self::Score(evidence), Measure::Score { low, high }) => {
                 let bounds = (guardrail.null, guardrail.limit);
                 evidence.add(share, (low, high), bounds, &baseline.score, &candidate.score);
             }
             (Self::Rate(evidence), measure) => evidence.add(measure, share, baseline, candidate),
-            (Self::Latency(_) | Self::Score(_), _) => {}
+            (Self::Score(_), _) => {}
         }
     }
 
@@ -112,14 +118,16 @@ impl Evidence {
     pub(crate) fn read(&self, guardrail: &Guardrail, setting: &Setting<'_>) -> Reading {
         let mut reading = blank(guardrail, setting);
         match (self, guardrail.measure) {
-            (Self::Latency(evidence), Measure::Latency { quantile }) => {
-                read_latency(evidence, quantile, guardrail, setting, &mut reading);
+            (Self::Latency(evidence), measure) => {
+                if let Some((timed, quantile)) = Timed::of(measure) {
+                    read_latency(evidence, timed, quantile, guardrail, setting, &mut reading);
+                }
             }
             (Self::Score(evidence), Measure::Score { low, high }) => {
                 read_score(evidence, high - low, low, guardrail, setting, &mut reading);
             }
             (Self::Rate(evidence), _) => evidence.read(guardrail, setting, &mut reading),
-            (Self::Latency(_) | Self::Score(_), _) => {}
+            (Self::Score(_), _) => {}
         }
         reading
     }
@@ -161,7 +169,7 @@ fn exposures(measure: Measure, counts: &ArmCounts, by_subject: bool) -> (u64, u6
         (Measure::Mark { number }, true) => (subjects.exposed, at(&subjects.marks, number)),
         (Measure::Mark { number }, false) => (counts.judged(), at(&counts.marks, number)),
         (Measure::WrongAnswers, _) => (counts.correct.saturating_add(counts.wrong), counts.wrong),
-        (Measure::Latency { .. } | Measure::Score { .. }, _) => (0, 0),
+        (Measure::Latency { .. } | Measure::Pace { .. } | Measure::Score { .. }, _) => (0, 0),
     }
 }
 
@@ -284,11 +292,11 @@ fn weigh_harm(
     setting: &Setting<'_>,
     events_per_unit: f64,
 ) -> Weighed<Tallies> {
-    let (null, reach) = match guardrail.measure {
+    let (null, reach) = match Timed::of(guardrail.measure) {
         // Slow answers cannot become more frequent than all: 20 times as many beyond the 95th.
-        Measure::Latency { quantile } if !counts_fast(quantile) => (1.0, 1.0 / (1.0 - quantile)),
-        Measure::Latency { .. } => (1.0, FASTER),
-        _ => (guardrail.null, REACH),
+        Some((_, quantile)) if !counts_fast(quantile) => (1.0, 1.0 / (1.0 - quantile)),
+        Some(_) => (1.0, FASTER),
+        None => (guardrail.null, REACH),
     };
     let whole = log.total();
     let first = RatioTest::reaching(reach, null, guardrail.prior, whole, events_per_unit);
@@ -305,17 +313,16 @@ fn calls_per_unit(candidate: &ArmCounts) -> f64 {
 
 fn read_latency(
     evidence: &LatencyEvidence,
+    timed: Timed,
     quantile: f64,
     guardrail: &Guardrail,
     setting: &Setting<'_>,
     reading: &mut Reading,
 ) {
-    let arm = |counts: &ArmCounts| ArmReading {
-        n: counts.latency.count().saturating_add(counts.of(Status::Timeout)),
-        events: 0,
-        value: quantile_of(counts, quantile).map(|nanos| nanos as f64 / 1e9),
-    };
-    (reading.baseline, reading.candidate) = (arm(setting.baseline), arm(setting.candidate));
+    (reading.baseline, reading.candidate) = (
+        timed.of_arm(setting.baseline).reading(quantile),
+        timed.of_arm(setting.candidate).reading(quantile),
+    );
     reading.estimate = match (reading.candidate.value, reading.baseline.value) {
         (Some(mine), Some(theirs)) if theirs > 0.0 => Some(mine / theirs),
         _ => None,

@@ -24,8 +24,16 @@ pub enum Measure {
     Errors,
     /// Calls that timed out, of all judged.
     Timeouts,
-    /// The quantile `0 < q < 1` of latency; a timeout counts as slower than everything.
+    /// The quantile `0 < q < 1` of latency; a timeout counts as slower than everything. The latency
+    /// of a stream is the time to its first item.
     Latency {
+        /// Which quantile, for example 0.95.
+        quantile: f64,
+    },
+    /// The quantile `0 < q < 1` of the pace of streams: of the mean time for an item after the first
+    /// within a stream, over the streams that gave at least two. The time to the first item is
+    /// [`Measure::Latency`].
+    Pace {
         /// Which quantile, for example 0.95.
         quantile: f64,
     },
@@ -188,6 +196,16 @@ impl Guardrail {
         Self::of("p99 latency", Measure::Latency { quantile: 0.99 }, 1.4, 2.0, 0.1)
     }
 
+    /// 95th percentile of the pace of streams, the time per item after the first: at most 1.5 times
+    /// the baseline's; 1.2 is fine.
+    ///
+    /// Not among the standard ones, since not every model streams. A candidate that says more is not
+    /// slower by this; one whose tokens trickle is.
+    #[must_use]
+    pub fn pace() -> Self {
+        Self::of("pace", Measure::Pace { quantile: 0.95 }, 1.2, 1.5, 0.3)
+    }
+
     /// The mean of a score between `low` and `high`, where more is better: it may fall by at most
     /// 5 % of that range.
     #[must_use]
@@ -305,7 +323,9 @@ impl Guardrail {
             return Err(GuardrailError::Name { shown: self.name.escape_debug().collect() });
         }
         let least = match self.measure {
-            Measure::Latency { quantile } if !(0.01..=0.999).contains(&quantile) => {
+            Measure::Latency { quantile } | Measure::Pace { quantile }
+                if !(0.01..=0.999).contains(&quantile) =>
+            {
                 return bad("quantile", quantile, "from 0.01 to 0.999");
             }
             Measure::Mark { number } if usize::from(number) >= Marks::COUNT => {

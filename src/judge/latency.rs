@@ -18,15 +18,23 @@
 use serde::{Deserialize, Serialize};
 
 use crate::judge::evidence::{Cell, Log, Tallies};
+use crate::judge::times::{Timed, Times};
 use crate::observe::histogram::{BUCKETS, Histogram, bucket_of, bucket_start};
 use crate::observe::snapshot::ArmCounts;
-use crate::outcome::Status;
 use crate::share::TrafficShare;
 
-/// Latencies of the baseline before the present batch, from which thresholds are taken: those of
-/// the present step of the schedule and of the one before it.
+/// Times of the baseline before the present batch, from which thresholds are taken: those of the
+/// present step of the schedule and of the one before it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Past {
+    answers: PastTimes,
+    #[serde(default)]
+    pace: PastTimes,
+}
+
+/// Past times of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PastTimes {
     recent: Histogram,
     before: Histogram,
     recent_timeouts: u64,
@@ -36,14 +44,35 @@ pub struct Past {
 impl Past {
     /// Adds a batch of the baseline.
     pub fn add(&mut self, counts: &ArmCounts) {
-        self.recent.merge(&counts.latency);
-        self.recent_timeouts = self.recent_timeouts.saturating_add(counts.of(Status::Timeout));
+        self.answers.add(Timed::Answers.of_arm(counts));
+        self.pace.add(Timed::Pace.of_arm(counts));
+    }
+
+    /// A new step begins; see [`PastTimes::turn`].
+    pub fn turn(&mut self) {
+        self.answers.turn();
+        self.pace.turn();
+    }
+
+    /// Those of one kind.
+    pub(crate) const fn of(&self, timed: Timed) -> &PastTimes {
+        match timed {
+            Timed::Answers => &self.answers,
+            Timed::Pace => &self.pace,
+        }
+    }
+}
+
+impl PastTimes {
+    fn add(&mut self, times: Times<'_>) {
+        self.recent.merge(times.known);
+        self.recent_timeouts = self.recent_timeouts.saturating_add(times.endless);
     }
 
     /// A new step begins: what came before the last one is forgotten, once the last one alone can
     /// name every quantile. Where calls are few, older ones are better than no threshold at all:
     /// they cost power and never the level.
-    pub fn turn(&mut self) {
+    fn turn(&mut self) {
         if self.recent.count().saturating_add(self.recent_timeouts) < ENOUGH {
             return;
         }
@@ -105,7 +134,14 @@ pub(crate) fn counts_fast(quantile: f64) -> bool {
 
 impl LatencyEvidence {
     /// Takes thresholds from the past where there are none, or newer ones when a step begins.
-    pub fn aim(&mut self, past: &Past, quantile: f64, null: f64, limit: f64, step_begins: bool) {
+    pub(crate) fn aim(
+        &mut self,
+        past: &PastTimes,
+        quantile: f64,
+        null: f64,
+        limit: f64,
+        step_begins: bool,
+    ) {
         if self.thresholds.is_some() && !step_begins {
             return;
         }
@@ -129,12 +165,12 @@ impl LatencyEvidence {
     }
 
     /// Adds a batch, measured by thresholds that were there before it.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         quantile: f64,
         share: TrafficShare,
-        baseline: &ArmCounts,
-        candidate: &ArmCounts,
+        baseline: Times<'_>,
+        candidate: Times<'_>,
     ) {
         let Some(thresholds) = self.thresholds else { return };
         let theirs = split(baseline, thresholds.baseline);
@@ -169,33 +205,22 @@ struct Split {
 }
 
 /// Calls below and from the first value of `bucket` on; timeouts are slow.
-fn split(counts: &ArmCounts, bucket: u32) -> Split {
+fn split(times: Times<'_>, bucket: u32) -> Split {
     let start = bucket_start(bucket as usize);
     let slow = match start.checked_sub(1) {
-        Some(below) => counts.latency.count_above(below),
-        None => counts.latency.count(),
+        Some(below) => times.known.count_above(below),
+        None => times.known.count(),
     };
     Split {
-        fast: counts.latency.count().saturating_sub(slow),
-        slow: slow.saturating_add(counts.of(Status::Timeout)),
+        fast: times.known.count().saturating_sub(slow),
+        slow: slow.saturating_add(times.endless),
     }
-}
-
-/// The quantile of an arm's latencies in nanoseconds, where timeouts are slower than all; `None`
-/// without calls or when it is a timeout.
-#[must_use]
-pub(crate) fn quantile_of(counts: &ArmCounts, quantile: f64) -> Option<u64> {
-    let answered = counts.latency.count();
-    let all = answered.saturating_add(counts.of(Status::Timeout));
-    if all == 0 {
-        return None;
-    }
-    counts.latency.value_at_rank(((quantile * all as f64).ceil() as u64).clamp(1, all))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Status;
 
     fn arm(latencies: impl Iterator<Item = u64>, timeouts: u64) -> ArmCounts {
         let mut counts = ArmCounts::default();
@@ -209,9 +234,9 @@ mod tests {
     fn no_threshold_is_taken_from_a_handful_of_requests() {
         let mut past = Past::default();
         past.add(&arm(1_000_000..1_000_050, 0));
-        assert!(past.bucket(0.95).is_none() && past.bucket(0.5).is_some());
+        assert!(past.answers.bucket(0.95).is_none() && past.answers.bucket(0.5).is_some());
         past.add(&arm(1_000_000..1_000_050, 0));
-        assert!(past.bucket(0.95).is_some());
+        assert!(past.answers.bucket(0.95).is_some());
     }
 
     #[test]
@@ -221,14 +246,14 @@ mod tests {
             past.add(&arm(1_000_000..1_000_010, 0));
             past.turn();
         }
-        assert!(past.bucket(0.95).is_some() && past.bucket(0.99).is_some());
+        assert!(past.answers.bucket(0.95).is_some() && past.answers.bucket(0.99).is_some());
     }
 
     #[test]
     fn a_baseline_whose_tail_times_out_has_no_such_quantile() {
         let mut past = Past::default();
         past.add(&arm(1_000_000..1_000_900, 100));
-        assert!(past.bucket(0.95).is_none() && past.bucket(0.5).is_some());
+        assert!(past.answers.bucket(0.95).is_none() && past.answers.bucket(0.5).is_some());
     }
 
     #[test]
@@ -236,7 +261,7 @@ mod tests {
         let mut past = Past::default();
         past.add(&arm((0..1000).map(|at| 1_000_000 + at * 1_000), 0));
         let mut evidence = LatencyEvidence::default();
-        evidence.aim(&past, 0.95, 1.2, 1.5, false);
+        evidence.aim(past.of(Timed::Answers), 0.95, 1.2, 1.5, false);
         let Thresholds { baseline, harm, safe } = evidence.thresholds.unwrap();
         let start = |bucket: u32| bucket_start(bucket as usize) as f64;
         let (null, limit) = (start(harm) / start(baseline), start(safe) / start(baseline));
@@ -246,8 +271,9 @@ mod tests {
     #[test]
     fn a_timeout_is_slower_than_everything() {
         let counts = arm(1..=90, 10);
-        assert_eq!(split(&counts, 2000).slow, 10);
-        assert_eq!(quantile_of(&counts, 0.95), None);
-        assert_eq!(quantile_of(&counts, 0.5), Some(50));
+        let times = Timed::Answers.of_arm(&counts);
+        assert_eq!(split(times, 2000).slow, 10);
+        assert_eq!(times.quantile(0.95), None);
+        assert_eq!(times.quantile(0.5), Some(50));
     }
 }

@@ -18,4 +18,5 @@ pub mod sample_ratio;
 pub mod score;
 pub mod shadow;
 pub mod stage;
+mod times;
 pub mod verdict;

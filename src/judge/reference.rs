@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::judge::evidence::{Log, Schedule, Sums};
 use crate::judge::guardrail::{Action, Guardrail, Measure, NoData};
 use crate::judge::stage::{JudgeError, StageJudge};
+use crate::judge::times::{Timed, Times};
 use crate::judge::verdict::{ArmReading, Finding, Reading};
 use crate::observe::histogram::RELATIVE_ERROR;
 use crate::observe::snapshot::ArmCounts;
@@ -239,18 +240,21 @@ impl Bar {
     fn new(guardrail: Guardrail, alpha: f64, reference: &ArmCounts) -> Self {
         let mut slower_than = u64::MAX;
         let height = match guardrail.measure {
-            Measure::Latency { quantile } => {
-                slower_than = latency_bar(reference, quantile, guardrail.limit);
-                (slower_than < u64::MAX).then_some(1.0 - quantile)
-            }
             Measure::Score { .. } => reference.score.mean().map(|mean| mean - guardrail.limit),
-            measure => {
-                let (events, exposed) = rate_of(measure, reference);
-                (exposed > 0).then(|| {
-                    let bar = guardrail.limit * upper_bound(events, exposed);
-                    bar.max(guardrail.floor).min(HIGHEST)
-                })
-            }
+            measure => match Timed::of(measure) {
+                Some((timed, quantile)) => {
+                    let times = timed.of_arm(reference);
+                    slower_than = latency_bar(times, quantile, guardrail.limit);
+                    (slower_than < u64::MAX).then_some(1.0 - quantile)
+                }
+                None => {
+                    let (events, exposed) = rate_of(measure, reference);
+                    (exposed > 0).then(|| {
+                        let bar = guardrail.limit * upper_bound(events, exposed);
+                        bar.max(guardrail.floor).min(HIGHEST)
+                    })
+                }
+            },
         };
         Self { guardrail, alpha, height, slower_than, log: Log::default() }
     }
@@ -258,17 +262,19 @@ impl Bar {
     fn add(&mut self, counts: &ArmCounts) {
         let sum = self.log.total_mut();
         let (events, exposed) = match self.guardrail.measure {
-            Measure::Latency { .. } => {
-                let late = counts.of(Status::Timeout);
-                let slow = counts.latency.count_above(self.slower_than);
-                (slow.saturating_add(late), counts.latency.count().saturating_add(late))
-            }
             Measure::Score { .. } => {
                 sum.score += counts.score.sum;
                 sum.score_squared += counts.score.sum_of_squares;
                 (0, counts.score.count)
             }
-            measure => rate_of(measure, counts),
+            measure => match Timed::of(measure) {
+                Some((timed, _)) => {
+                    let times = timed.of_arm(counts);
+                    let slow = times.known.count_above(self.slower_than);
+                    (slow.saturating_add(times.endless), times.count())
+                }
+                None => rate_of(measure, counts),
+            },
         };
         sum.events = sum.events.saturating_add(events.min(exposed));
         sum.exposed = sum.exposed.saturating_add(exposed);
@@ -374,43 +380,35 @@ fn rate_of(measure: Measure, counts: &ArmCounts) -> (u64, u64) {
             of(marks(&subjects.marks), marks(&counts.marks))
         }
         Measure::WrongAnswers => (counts.wrong, counts.wrong.saturating_add(counts.correct)),
-        Measure::Latency { .. } | Measure::Score { .. } => (0, 0),
+        Measure::Latency { .. } | Measure::Pace { .. } | Measure::Score { .. } => (0, 0),
     }
 }
 
 fn arm_reading(measure: Measure, counts: &ArmCounts) -> ArmReading {
     let mut reading = ArmReading::default();
     match measure {
-        Measure::Latency { quantile } => {
-            reading.n = counts.latency.count().saturating_add(counts.of(Status::Timeout));
-            reading.value = quantile_of(counts, quantile).map(|nanos| nanos as f64 / 1e9);
-        }
         Measure::Score { .. } => {
             reading.n = counts.score.count;
             reading.value = counts.score.mean();
         }
-        _ => {
-            (reading.events, reading.n) = rate_of(measure, counts);
-            reading.value = (reading.n > 0).then(|| reading.events as f64 / reading.n as f64);
-        }
+        _ => match Timed::of(measure) {
+            Some((timed, quantile)) => return timed.of_arm(counts).reading(quantile),
+            None => {
+                (reading.events, reading.n) = rate_of(measure, counts);
+                reading.value = (reading.n > 0).then(|| reading.events as f64 / reading.n as f64);
+            }
+        },
     }
     reading
 }
 
-/// The quantile, with timeouts slower than everything; `None` when it is one, or without calls.
-fn quantile_of(counts: &ArmCounts, quantile: f64) -> Option<u64> {
-    let all = counts.latency.count().saturating_add(counts.of(Status::Timeout));
-    counts.latency.value_at_rank(((quantile * all as f64).ceil() as u64).max(1))
-}
-
 /// The limit times an upper bound of the reference's quantile: an order statistic that exceeds it
 /// with 95 %, widened by what the histogram may be off.
-fn latency_bar(reference: &ArmCounts, quantile: f64, limit: f64) -> u64 {
-    let all = reference.latency.count().saturating_add(reference.of(Status::Timeout));
-    let n = all as f64;
+fn latency_bar(reference: Times<'_>, quantile: f64, limit: f64) -> u64 {
+    let n = reference.count() as f64;
     let spread = Z95 * (n * quantile * (1.0 - quantile)).sqrt();
     let rank = (n * quantile + spread).ceil().min(n) as u64;
-    let Some(nanos) = reference.latency.value_at_rank(rank.max(1)) else { return u64::MAX };
+    let Some(nanos) = reference.known.value_at_rank(rank.max(1)) else { return u64::MAX };
     let widened = nanos as f64 * limit * (1.0 + RELATIVE_ERROR) / (1.0 - RELATIVE_ERROR);
     widened.min(LONGEST_BAR) as u64
 }

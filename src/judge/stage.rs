@@ -72,7 +72,7 @@ pub enum JudgeError {
 
 /// Judges one stage.
 ///
-/// Memory: about 100 KB for the histograms of two arms, plus 24 restarts of counts a guardrail.
+/// Memory: about 100 KB for the histograms of two arms, 400 KB where they stream, plus 24 restarts of counts a guardrail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageJudge {
     guardrails: Vec<Guardrail>,
@@ -437,7 +437,7 @@ impl StageJudge {
             }
             let gate = match reading.measure {
                 Measure::Score { .. } => f64::midpoint(reading.null, reading.limit),
-                Measure::Latency { .. } => 1.0,
+                Measure::Latency { .. } | Measure::Pace { .. } => 1.0,
                 _ => (reading.null * reading.limit).sqrt(),
             };
             let looks_worse = reading.loudest.is_some_and(|loudest| loudest > gate);
@@ -633,6 +633,7 @@ mod tests {
                 arm.marks[2] = counts[7];
                 (arm.correct, arm.wrong) = (counts[5], counts[6]);
                 arm.latency.record(nanos);
+                arm.streams.get_or_insert_default().pace.record_bucket(7, counts[6]);
                 arm.score.add(score);
                 arm
             },
@@ -640,7 +641,7 @@ mod tests {
     }
 
     fn all_guardrails() -> Vec<Guardrail> {
-        let more = [Guardrail::p99(), Guardrail::score("score", 0.0, 1.0)];
+        let more = [Guardrail::p99(), Guardrail::pace(), Guardrail::score("score", 0.0, 1.0)];
         let rates = [Guardrail::mark(2, "refusals"), Guardrail::wrong_answers()];
         Guardrail::standard().into_iter().chain(more).chain(rates).collect()
     }

@@ -453,7 +453,9 @@ impl Reading {
         match (value, self.measure) {
             (None, Measure::Latency { .. }) => "a timeout".to_owned(),
             (None, _) => "nothing".to_owned(),
-            (Some(value), Measure::Latency { .. }) => format!("{:.1} ms", value * 1e3),
+            (Some(value), Measure::Latency { .. } | Measure::Pace { .. }) => {
+                format!("{:.1} ms", value * 1e3)
+            }
             (Some(value), Measure::Score { .. }) => format!("{value:.4}"),
             (Some(value), _) => percent(value),
         }

@@ -166,6 +166,7 @@ fn power(
         Measure::Timeouts => traffic.timeout_rate,
         // Their rates are not part of the traffic.
         Measure::Latency { .. }
+        | Measure::Pace { .. }
         | Measure::Score { .. }
         | Measure::Mark { .. }
         | Measure::WrongAnswers => return,

@@ -174,6 +174,7 @@ fn preset(word: &str) -> Option<Guardrail> {
         "p50" => Guardrail::p50(),
         "p95" => Guardrail::p95(),
         "p99" => Guardrail::p99(),
+        "pace" => Guardrail::pace(),
         "wrong_answers" => Guardrail::wrong_answers(),
         _ => return None,
     })
@@ -185,6 +186,9 @@ fn of_measure(measure: Measure) -> Guardrail {
         Measure::Timeouts => Guardrail::timeout_rate(),
         Measure::Latency { quantile } => {
             Guardrail::p95().named(format!("p{} latency", quantile * 100.0))
+        }
+        Measure::Pace { quantile } => {
+            Guardrail::pace().named(format!("p{} pace", quantile * 100.0))
         }
         Measure::Score { low, high } => Guardrail::score("score", low, high),
         Measure::Mark { number } => Guardrail::mark(number, format!("mark {number}")),
@@ -199,8 +203,9 @@ fn unknown_preset(place: &str, word: &str) -> PlanError {
         place: place.to_owned(),
         field: "guardrail".to_owned(),
         value: format!("{:?}", short(word)),
-        problem: "the usual ones are error_rate, timeout_rate, p50, p95, p99 and wrong_answers"
-            .to_owned(),
+        problem:
+            "the usual ones are error_rate, timeout_rate, p50, p95, p99, pace and wrong_answers"
+                .to_owned(),
     }
 }
 

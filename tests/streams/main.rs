@@ -4,6 +4,7 @@ mod conservation;
 mod ends;
 mod fallback;
 mod figures;
+mod guardrails;
 mod lifetime;
 
 use std::collections::VecDeque;

@@ -274,6 +274,16 @@ impl<'l, T, D, const N: usize> Here<'l, T, D, N> {
         &self.seat.desk
     }
 
+    /// Takes a loan back that may have been made on another thread, as its drop would.
+    #[inline]
+    pub(crate) fn give_back(&self, loan: Loan<'l, T, D, N>) {
+        if std::ptr::eq(self.lender, loan.lender) {
+            let slot = loan.slot;
+            std::mem::forget(loan);
+            self.seat.uses.count_back_alone(slot);
+        }
+    }
+
     /// As [`Lender::lend`].
     #[inline]
     pub(crate) fn lend_free(&self, slot: usize) -> Option<(Loan<'l, T, D, N>, u64)> {

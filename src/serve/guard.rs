@@ -38,10 +38,15 @@ use crate::serve::ticket::{Served, Ticket};
 /// ```
 #[must_use = "a guard that is dropped counts the call as cancelled"]
 pub struct Guard<'r, M, C: Clock> {
-    pub(crate) inner: &'r Inner<M, C>,
-    pub(crate) held: Held<'r, M>,
-    pub(crate) begun: Begun,
-    pub(crate) open: bool,
+    // In this order: who gives a model back has counted how its call ended.
+    open: Open<'r, M, C>,
+    held: Held<'r, M>,
+}
+
+/// A call of which nobody has said how it ended: dropped, it counts as cancelled.
+struct Open<'r, M, C: Clock> {
+    inner: &'r Inner<M, C>,
+    begun: Begun,
 }
 
 /// What is known when a call begins.
@@ -80,7 +85,13 @@ impl<M, C: Clock> Inner<M, C> {
             Some((held, key, nonce))
         });
         let (held, key, nonce) = begun.unwrap_or_else(|| self.begin_slowly(request));
-        Guard { inner: self, held, begun: Begun { key, nonce, at }, open: true }
+        self.guard(held, Begun { key, nonce, at })
+    }
+
+    /// What guards a call that was begun.
+    #[inline]
+    pub(crate) fn guard<'r>(&'r self, held: Held<'r, M>, begun: Begun) -> Guard<'r, M, C> {
+        Guard { open: Open { inner: self, begun }, held }
     }
 
     /// The way of nearly every request, in a straight line: an id of some bytes and nothing else
@@ -170,7 +181,7 @@ impl<M, C: Clock> Inner<M, C> {
     }
 }
 
-impl<M, C: Clock> Guard<'_, M, C> {
+impl<'r, M, C: Clock> Guard<'r, M, C> {
     /// The model to ask.
     #[inline]
     #[must_use]
@@ -182,75 +193,108 @@ impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     #[must_use]
     pub const fn arm(&self) -> Arm {
-        self.begun.key.arm()
+        self.open.begun.key.arm()
     }
 
     /// Under which split.
     #[inline]
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
-        self.begun.key.epoch()
+        self.open.begun.key.epoch()
     }
 
     /// What to tell the model of the call.
     #[inline]
     #[must_use]
     pub fn call(&self) -> Call {
-        self.inner.call_of(self.arm())
+        self.inner().call_of(self.arm())
     }
 
     /// The ticket of this call, for a stream whose header goes out before its end.
     #[inline]
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        self.inner.ticket_of(&self.begun)
+        self.inner().ticket_of(&self.open.begun)
     }
 
     /// Counts the call as ended and gives the ticket for a later truth. An answer that took longer
     /// than the router's deadline counts as timed out, though the caller may still use it.
     #[inline]
     #[expect(clippy::must_use_candidate, reason = "not every call has a later truth")]
-    pub fn finish(mut self, outcome: Outcome) -> Ticket {
-        self.end(outcome, false);
-        self.ticket()
+    pub fn finish(self, outcome: Outcome) -> Ticket {
+        let (inner, begun) = (self.inner(), self.open.begun);
+        self.ended(words_at_end(inner, &begun, outcome, false));
+        inner.ticket_of(&begun)
     }
 
     /// Counts the call as failed and answered by the baseline.
-    pub(crate) fn finish_elsewhere(mut self, status: Status) -> Ticket {
+    pub(crate) fn finish_elsewhere(self, status: Status) -> Ticket {
+        let (inner, begun) = (self.inner(), self.open.begun);
         let mut outcome = Outcome::ok();
         outcome.status = status;
-        self.end(outcome, true);
-        self.ticket()
+        self.ended(words_at_end(inner, &begun, outcome, true));
+        inner.ticket_of(&begun)
     }
 
     /// Counts the call as answered, when there is no more to say of it.
     #[inline]
-    pub(crate) fn answered(mut self) -> Ticket {
-        self.open = false;
-        self.inner.record(self.inner.words_of_answer(self.begun.key, self.begun.at));
-        self.ticket()
+    pub(crate) fn answered(self) -> Ticket {
+        let (inner, begun) = (self.inner(), self.open.begun);
+        self.ended(inner.words_of_answer(begun.key, begun.at));
+        inner.ticket_of(&begun)
     }
 
-    fn end(&mut self, outcome: Outcome, fell_back: bool) {
-        self.open = false;
-        end(self.inner, &self.begun, outcome, fell_back);
+    /// Records how the call ended, then gives the model back: by one look where the thread has a
+    /// shard to itself.
+    #[inline]
+    fn ended(self, words: Words) {
+        let Self { open, held } = self;
+        let inner = open.inner;
+        // It is closed by what follows; all it has are a reference and numbers.
+        std::mem::forget(open);
+        match inner.slots.here(Place::if_known()) {
+            Some(here) => {
+                inner.recorder.end_at(here.desk(), words);
+                here.give_back(held);
+            }
+            None => inner.record(words),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn inner(&self) -> &'r Inner<M, C> {
+        self.open.inner
+    }
+
+    /// The model for longer than the guard, and what was known when the call began: nobody counts
+    /// its end any more but who takes this.
+    fn keep(self) -> (Kept<M>, Begun) {
+        let Self { open, held } = self;
+        let kept = open.inner.slots.keep(&held);
+        let begun = open.begun;
+        std::mem::forget(open);
+        (kept, begun)
     }
 }
 
-fn end<M, C: Clock>(inner: &Inner<M, C>, begun: &Begun, mut outcome: Outcome, fell_back: bool) {
+/// What to record of a call that ends now.
+fn words_at_end<M, C: Clock>(
+    inner: &Inner<M, C>,
+    begun: &Begun,
+    mut outcome: Outcome,
+    fell_back: bool,
+) -> Words {
     let nanos = inner.clock.nanos_since(begun.at);
     if outcome.status == Status::Ok && nanos > inner.deadline_nanos {
         outcome.status = Status::Timeout;
     }
-    inner.record(Words::of(begun.key, nanos, &outcome, fell_back));
+    Words::of(begun.key, nanos, &outcome, fell_back)
 }
 
-impl<M, C: Clock> Drop for Guard<'_, M, C> {
-    #[inline]
+impl<M, C: Clock> Drop for Open<'_, M, C> {
+    #[cold]
     fn drop(&mut self) {
-        if self.open {
-            self.end(Outcome::cancelled(), false);
-        }
+        self.inner.record(words_at_end(self.inner, &self.begun, Outcome::cancelled(), false));
     }
 }
 
@@ -288,10 +332,7 @@ pub struct OwnedGuard<M, C: Clock> {
 
 impl<M, C: Clock> OwnedGuard<M, C> {
     pub(crate) fn of(inner: Arc<Inner<M, C>>, request: &Request<'_>) -> Self {
-        let mut guard = inner.begin(request);
-        guard.open = false;
-        let (kept, begun) = (inner.slots.keep(&guard.held), guard.begun);
-        drop(guard);
+        let (kept, begun) = inner.begin(request).keep();
         Self { inner, kept, begun, open: true }
     }
 
@@ -335,7 +376,7 @@ impl<M, C: Clock> OwnedGuard<M, C> {
 
     fn end(&mut self, outcome: Outcome) {
         self.open = false;
-        end(&self.inner, &self.begun, outcome, false);
+        self.inner.record(words_at_end(&self.inner, &self.begun, outcome, false));
     }
 
     /// Counts the call as ended in this way, with this as its latency.
@@ -377,6 +418,6 @@ impl<M, C: Clock> std::fmt::Debug for OwnedGuard<M, C> {
 
 impl<M, C: Clock> std::fmt::Debug for Guard<'_, M, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").field("begun", &self.begun).finish_non_exhaustive()
+        f.debug_struct("Guard").field("begun", &self.open.begun).finish_non_exhaustive()
     }
 }

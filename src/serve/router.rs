@@ -526,7 +526,7 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         input: &<M as SyncModel>::Input,
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
         let inner = &*self.inner;
-        let guard = Guard { inner, held: inner.slots.set_free(held), begun, open: true };
+        let guard = inner.guard(inner.slots.set_free(held), begun);
         self.recover_sync(guard.settle(unsettled), input)
     }
 
@@ -539,7 +539,7 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
         let inner = &*self.inner;
         let (held, key, nonce) = inner.begin_slowly(request);
-        let guard = Guard { inner, held, begun: Begun { key, nonce, at }, open: true };
+        let guard = inner.guard(held, Begun { key, nonce, at });
         let call = guard.call();
         let unsettled = match caught(|| guard.model().predict_sync(input, &call)) {
             Ok(Ok(output)) => return Ok(guard.answer(output)),
@@ -631,7 +631,7 @@ impl<M: Model, C: Clock> Guard<'_, M, C> {
             }
         };
         let blames_the_model = matches!(status, Status::Error | Status::Timeout | Status::Panicked);
-        if blames_the_model && arm != Arm::BASELINE && self.inner.fallback == Fallback::OnFailure {
+        if blames_the_model && arm != Arm::BASELINE && self.inner().fallback == Fallback::OnFailure {
             let ticket = self.finish_elsewhere(status);
             let how = Failure::Error(error);
             return Settled::Failed(Failed { arm, ticket, how, may_fall_back: true });
@@ -648,8 +648,8 @@ impl<M: Model, C: Clock> Guard<'_, M, C> {
             discard(again);
             None
         });
-        let may_fall_back = arm != Arm::BASELINE && self.inner.fallback != Fallback::Never;
-        self.inner.note_panic(arm, epoch);
+        let may_fall_back = arm != Arm::BASELINE && self.inner().fallback != Fallback::Never;
+        self.inner().note_panic(arm, epoch);
         let ticket = if may_fall_back {
             self.finish_elsewhere(Status::Panicked)
         } else {

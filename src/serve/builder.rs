@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::{Clock, StdClock};
-use crate::ids::{Epoch, Name, NameError, Segment};
+use crate::ids::{Arm, Epoch, Name, NameError, Segment};
+use crate::model::Call;
 use crate::observe::recorder::{Recorder, Size};
 use crate::observe::sink::MetricsSink;
 use crate::observe::streams::Streams;
@@ -269,10 +270,11 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         let slots = Slots::new(recorder.seated());
         // The slots are new, so there is room.
         let _ = slots.put(split.primary.index(), stable, Arc::new(self.stable.1));
+        let call = |arm| Call { deadline: self.deadline, ..Call::serving(Arm::new(arm as u8)) };
         let nanos = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
         Router::of(Inner {
             clock: self.clock,
-            deadline: self.deadline,
+            calls: std::array::from_fn(call),
             deadline_nanos: self.deadline.map_or(u64::MAX, nanos),
             fallback: self.fallback,
             tag: RouterTag::of(xxh3_64(scheme.salt().as_bytes())),

@@ -157,12 +157,6 @@ fn nonce_of(place: usize, number: u64) -> u32 {
 }
 
 impl<M, C: Clock> Inner<M, C> {
-    /// What to tell the model of a call.
-    #[inline]
-    pub(crate) fn call_of(&self, arm: Arm) -> Call {
-        Call { deadline: self.deadline, ..Call::serving(arm) }
-    }
-
     /// What to record of a call that is answered now, when there is no more to say of it.
     #[inline]
     pub(crate) fn words_of_answer(&self, key: CallKey, at: Mark) -> Words {
@@ -207,7 +201,7 @@ impl<'r, M, C: Clock> Guard<'r, M, C> {
     #[inline]
     #[must_use]
     pub fn call(&self) -> Call {
-        self.inner().call_of(self.arm())
+        *self.inner().call_of(self.arm())
     }
 
     /// The ticket of this call, for a stream whose header goes out before its end.
@@ -351,7 +345,7 @@ impl<M, C: Clock> OwnedGuard<M, C> {
     /// What to tell the model of the call.
     #[must_use]
     pub fn call(&self) -> Call {
-        self.inner.call_of(self.arm())
+        *self.inner.call_of(self.arm())
     }
 
     /// The ticket of this call, to send ahead of the stream.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -19,7 +18,7 @@ use crate::observe::stream_counts::StreamCounts;
 use crate::observe::streams::Streams;
 use crate::observe::thread_place::Place;
 use crate::outcome::Outcome;
-use crate::route::arms::ArmTable;
+use crate::route::arms::{ArmTable, MOST_ARMS};
 use crate::route::audience::{Admission, Standing};
 use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
 use crate::route::switch::{Arms, Entry, Packed, Split, SplitWord};
@@ -78,7 +77,8 @@ pub enum Counted {
 /// What the clones of a router share.
 pub(crate) struct Inner<M, C: Clock> {
     pub(crate) clock: C,
-    pub(crate) deadline: Option<Duration>,
+    /// What to tell the model of a call, by arm: made once, instead of for each call.
+    pub(crate) calls: [Call; MOST_ARMS],
     /// The deadline, or all of time where there is none.
     pub(crate) deadline_nanos: u64,
     pub(crate) fallback: Fallback,
@@ -229,8 +229,11 @@ impl<M, C: Clock> Inner<M, C> {
         if segment.index() <= self.segments.len() { segment } else { Segment::OTHER }
     }
 
-    pub(crate) fn call_of_stand_in(&self) -> Call {
-        Call { deadline: self.deadline, ..Call::serving(Arm::BASELINE) }
+    /// What to tell the model of a call.
+    #[inline]
+    pub(crate) fn call_of(&self, arm: Arm) -> &Call {
+        // All arms are below: a router has no more of them.
+        &self.calls[arm.index() % MOST_ARMS]
     }
 
     /// Counts a panic of the candidate and rolls back at the limit.

@@ -460,8 +460,8 @@ impl<M: Model, C: Clock> Router<M, C> {
         input: &M::Input,
     ) -> Result<Answer<M::Output>, M::Error> {
         let guard = self.inner.begin(&request);
-        let call = guard.call();
-        let ended = caught_future(|| guard.model().predict(input, &call)).await;
+        let call = guard.inner().call_of(guard.arm());
+        let ended = caught_future(|| guard.model().predict(input, call)).await;
         let unsettled = match ended {
             Ok(Ok(output)) => return Ok(guard.answer(output)),
             Ok(Err(error)) => Ok(error),
@@ -472,8 +472,8 @@ impl<M: Model, C: Clock> Router<M, C> {
             Settled::Failed(failed) => failed,
         };
         let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
-        let call = self.inner.call_of_stand_in();
-        let again = caught_future(|| held.value().predict(input, &call)).await;
+        let call = self.inner.call_of(Arm::BASELINE);
+        let again = caught_future(|| held.value().predict(input, call)).await;
         failed.answered_by(held.value(), again)
     }
 }
@@ -504,7 +504,7 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         let (key, nonce) = quick.begin(number);
         let begun = Begun { key, nonce, at };
         let call = inner.call_of(key.arm());
-        let unsettled = match caught(|| held.value().predict_sync(input, &call)) {
+        let unsettled = match caught(|| held.value().predict_sync(input, call)) {
             Ok(Ok(output)) => {
                 inner.recorder.end_at(quick.slots.desk(), inner.words_of_answer(key, at));
                 drop(held);
@@ -540,8 +540,8 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         let inner = &*self.inner;
         let (held, key, nonce) = inner.begin_slowly(request);
         let guard = inner.guard(held, Begun { key, nonce, at });
-        let call = guard.call();
-        let unsettled = match caught(|| guard.model().predict_sync(input, &call)) {
+        let call = guard.inner().call_of(guard.arm());
+        let unsettled = match caught(|| guard.model().predict_sync(input, call)) {
             Ok(Ok(output)) => return Ok(guard.answer(output)),
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
@@ -561,8 +561,8 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
             Settled::Failed(failed) => failed,
         };
         let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
-        let call = self.inner.call_of_stand_in();
-        let again = caught(|| held.value().predict_sync(input, &call));
+        let call = self.inner.call_of(Arm::BASELINE);
+        let again = caught(|| held.value().predict_sync(input, call));
         failed.answered_by(held.value(), again)
     }
 }
@@ -631,7 +631,8 @@ impl<M: Model, C: Clock> Guard<'_, M, C> {
             }
         };
         let blames_the_model = matches!(status, Status::Error | Status::Timeout | Status::Panicked);
-        if blames_the_model && arm != Arm::BASELINE && self.inner().fallback == Fallback::OnFailure {
+        if blames_the_model && arm != Arm::BASELINE && self.inner().fallback == Fallback::OnFailure
+        {
             let ticket = self.finish_elsewhere(status);
             let how = Failure::Error(error);
             return Settled::Failed(Failed { arm, ticket, how, may_fall_back: true });

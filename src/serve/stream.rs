@@ -165,7 +165,7 @@ impl<M: StreamModel, C: Clock> Router<M, C> {
         }
         let inner = self.inner();
         let Some(kept) = inner.keep_baseline() else { return give_up(failure, error) };
-        let (first, items) = match open(kept.model(), input, &inner.call_of_stand_in()).await {
+        let (first, items) = match open(kept.model(), input, inner.call_of(Arm::BASELINE)).await {
             Opening::Begun(items, first) => (Some(first), Some(items)),
             Opening::Empty => (None, None),
             Opening::Failed(Failure::Error(again)) => {

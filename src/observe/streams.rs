@@ -150,13 +150,20 @@ impl Streams {
     }
 
     fn fold_in(&self, kept: &mut Kept, epoch: Epoch) {
-        if (1..1 << 15).contains(&epoch.number().wrapping_sub(kept.epoch.number())) {
+        let ahead = epoch.number().wrapping_sub(kept.epoch.number());
+        if (1..1 << 15).contains(&ahead) {
             self.take(bank_of(kept.epoch), &mut kept.current);
             for (past, current) in kept.past.iter_mut().zip(&mut kept.current) {
                 past.merge(&std::mem::take(current));
             }
             kept.epoch = epoch;
             self.now.store(epoch.number().into(), Ordering::Relaxed);
+            // What is in the bank of a split that is told apart no longer would wait there for the
+            // split to come that uses it next.
+            for back in (KEPT_APART..BANKS as u16).filter(|back| ahead > back - KEPT_APART) {
+                let lost = Epoch::new(epoch.number().wrapping_sub(back));
+                self.take(bank_of(lost), &mut kept.past);
+            }
         }
         self.take(bank_of(kept.epoch), &mut kept.current);
         for back in 1..KEPT_APART {

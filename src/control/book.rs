@@ -46,7 +46,9 @@ impl Book {
     pub(crate) fn begin(&mut self, snapshot: Snapshot, epoch: Epoch) -> Result<(), String> {
         let entry = Entry::Snapshot(Box::new(snapshot));
         let done = entry.encode(self.revision + 1, epoch).map_err(|error| error.to_string());
-        let done = done.and_then(|bytes| self.ask(|store| store.replace(&bytes)));
+        let done = done.and_then(|bytes| {
+            self.ask(|store| store.replace(&bytes)).map_err(|error| error.to_string())
+        });
         match done {
             Ok(()) => {
                 self.revision += 1;
@@ -84,7 +86,8 @@ impl Book {
                 }
             }
         }
-        match self.ask(|store| store.append(&bytes, durability)) {
+        match self.ask(|store| store.append(&bytes, durability)).map_err(|error| error.to_string())
+        {
             Ok(()) => {
                 self.revision = revision;
                 self.grown += bytes.len() as u64;
@@ -97,13 +100,41 @@ impl Book {
         }
     }
 
+    /// Keeps where a rollout stands in the room reserved for it, while the journal has a gap. The
+    /// oldest of its history goes where the whole does not fit.
+    ///
+    /// Its number leaves out as many as may stand in the journal unacknowledged: the higher number
+    /// is the later one.
+    pub(crate) fn keep(&mut self, mut snapshot: Snapshot, epoch: Epoch) -> Result<(), String> {
+        let revision = self.revision + UNACKNOWLEDGED;
+        loop {
+            let entry = Entry::Snapshot(Box::new(snapshot.clone()));
+            let bytes = entry.encode(revision, epoch).map_err(|error| error.to_string())?;
+            match self.ask(|store| store.keep(&bytes)) {
+                Ok(()) => {
+                    self.revision = revision;
+                    return Ok(());
+                }
+                Err(error)
+                    if error.kind() == io::ErrorKind::StorageFull
+                        && !snapshot.history.is_empty() =>
+                {
+                    let half = snapshot.history.len().div_ceil(2);
+                    snapshot.history.drain(..half);
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
     fn ask(
         &mut self,
         what: impl FnOnce(&mut dyn JournalStore) -> io::Result<()>,
-    ) -> Result<(), String> {
-        match catch_unwind(AssertUnwindSafe(|| what(&mut *self.store))) {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err("the store panicked".to_owned()),
-        }
+    ) -> io::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| what(&mut *self.store)))
+            .unwrap_or_else(|_| Err(io::Error::other("the store panicked")))
     }
 }
+
+/// More entries than one call of [`Book::add`] is given.
+const UNACKNOWLEDGED: u64 = 1024;

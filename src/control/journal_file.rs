@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::control::room::Room;
+
 /// Keeps the bytes of one rollout's journal.
 ///
 /// Called by a pilot's tick and by whoever gives an order, never by a request and never by two
@@ -40,6 +42,47 @@ pub trait JournalStore: Send {
     ///
     /// When they stay where they are.
     fn set_aside(&mut self) -> io::Result<()>;
+
+    /// Keeps bytes in room that was taken for them with the last [`replace`](Self::replace), so that
+    /// it succeeds where [`append`](Self::append) fails for want of space. They take the place of
+    /// what was kept before, and must survive a crash of the machine. A rollback that cannot be
+    /// written into the journal is written here, or nowhere.
+    ///
+    /// A `replace` that succeeds afterwards makes what is kept obsolete; it may stay or go.
+    ///
+    /// # Errors
+    ///
+    /// When they may not be there; of the kind [`StorageFull`](io::ErrorKind::StorageFull) where
+    /// fewer bytes would have been kept. A store that takes no room says so, which is what happens
+    /// unless written otherwise: a rollback in its outage is then lost to a crash, and people are
+    /// told.
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _ = bytes;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this store reserves no room"))
+    }
+
+    /// What [`keep`](Self::keep) kept last; `None` when that is nothing. Bytes that were damaged are
+    /// given as they are: that something was kept counts, even where it cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read now.
+    fn kept(&mut self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Copies the bytes of a damaged journal to a place of their own, where nothing overwrites them,
+    /// surviving a crash of the machine; and says where, for people. Nothing is cut off a journal
+    /// before this has succeeded.
+    ///
+    /// # Errors
+    ///
+    /// When the copy may not be there; a store that has no such place says so, which is what happens
+    /// unless written otherwise, and a damaged journal is not recovered then.
+    fn keep_damaged(&mut self, bytes: &[u8]) -> io::Result<String> {
+        let _ = bytes;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this store has no place for a copy"))
+    }
 }
 
 /// What bytes must survive.
@@ -54,7 +97,9 @@ pub enum Durability {
 /// A journal in a file.
 ///
 /// It is replaced by writing `<path>.new`, syncing it, and renaming it over the old one, of which
-/// `<path>.old` remains until the next time. Whoever else writes to the file while it is open is
+/// `<path>.old` remains until the next time. Beside it lies `<path>.room`, a quarter of a megabyte
+/// or more that is taken when the journal begins, so that a rollback can be kept on a full disk; and
+/// `<path>.damaged.1` and so on after a recovery. Whoever else writes to the file while it is open is
 /// noticed and refused; one file belongs to one process.
 ///
 /// ```
@@ -91,6 +136,10 @@ impl JournalFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn room(&self) -> Room {
+        Room::new(self.beside(".room"))
     }
 
     fn beside(&self, ending: &str) -> PathBuf {
@@ -156,7 +205,12 @@ impl JournalStore for JournalFile {
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
-        if self.path.exists() {
+        let room = self.room();
+        room.reserve(bytes.len())?;
+        if !self.path.exists() {
+            // Whatever is kept there belongs to a journal that is gone.
+            room.clear()?;
+        } else {
             let old = self.beside(".old");
             match fs::remove_file(&old) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -170,6 +224,8 @@ impl JournalStore for JournalFile {
         self.sync_folder()?;
         let file = OpenOptions::new().append(true).open(&self.path)?;
         self.open = Some((file, bytes.len() as u64));
+        // If this fails, its number still says that it is older than what was written now.
+        let _ = room.clear();
         Ok(())
     }
 
@@ -180,6 +236,7 @@ impl JournalStore for JournalFile {
             // `hard_link` refuses a name that is taken, where `rename` would take it.
             match fs::hard_link(&self.path, &place) {
                 Ok(()) => {
+                    self.room().set_aside(&self.beside(&format!(".{number}.room")))?;
                     fs::remove_file(&self.path)?;
                     return self.sync_folder();
                 }
@@ -189,6 +246,31 @@ impl JournalStore for JournalFile {
             }
         }
         Err(io::Error::other("10000 journals were put aside here already; move some away"))
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.room().keep(bytes)
+    }
+
+    fn kept(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.room().kept()
+    }
+
+    fn keep_damaged(&mut self, bytes: &[u8]) -> io::Result<String> {
+        for number in 1..=MOST_ASIDE {
+            let place = self.beside(&format!(".damaged.{number}"));
+            match OpenOptions::new().write(true).create_new(true).open(&place) {
+                Ok(mut file) => {
+                    file.write_all(bytes)?;
+                    file.sync_all()?;
+                    self.sync_folder()?;
+                    return Ok(place.display().to_string());
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("10000 damaged journals lie here already; move some away"))
     }
 }
 

@@ -12,13 +12,18 @@ pub mod drift_watch;
 pub mod drill;
 pub mod driver;
 pub mod flag_gate;
+mod found;
 pub mod journal_file;
 pub mod pilot;
 pub mod plane;
 pub mod pool;
+mod reins;
+pub mod resume;
+mod room;
 pub mod shadow_mode;
 pub mod shadow_page;
 pub mod start;
+pub mod start_error;
 pub mod status;
 
 pub use driver::Driver;

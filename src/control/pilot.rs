@@ -90,6 +90,8 @@ struct Desk {
     drill_since: Moment,
     drill_told: bool,
     journal_told: bool,
+    /// Whether people know of a step back that is written nowhere.
+    unkept_told: bool,
     ticks: u64,
     /// When the rollout was last told the date, where its plan has dates.
     told_date: Option<Moment>,
@@ -120,9 +122,10 @@ pub enum OrderError {
     /// Too many orders wait: nobody calls `tick`.
     #[error("256 orders wait already; does anybody call tick?")]
     Full,
-    /// It could not be written down. An order to kill, abort or pause takes effect all the same,
-    /// and is forgotten if the process ends before the journal can be written again; any other
-    /// was not taken.
+    /// It could not be written down. An order to kill, abort or pause is kept in the room that the
+    /// journal's store reserves for it, and if that fails too it takes effect all the same, but is
+    /// forgotten if the process ends before the journal can be written again; any other was not
+    /// taken.
     #[error(
         "the order {order} could not be written down ({why}); stopping and pausing took effect, a restart may forget it; give it again"
     )]
@@ -153,6 +156,7 @@ impl Pilot {
             drill_since: now,
             drill_told: false,
             journal_told: false,
+            unkept_told: false,
             ticks: 0,
             told_date: None,
         };
@@ -182,7 +186,7 @@ impl Pilot {
     /// Call it every second or so, from any one thread. A tick that comes late advances at most
     /// one stage; one that comes twice changes nothing; one that comes while another runs returns
     /// at once. Returns whether there is more to do: the rollout is under way, or it is over and a
-    /// switch has yet to be told.
+    /// switch has yet to be told, or its end has yet to be written down.
     pub fn tick(&self) -> bool {
         let Some(_ticking) = self.shared.ticking.try_lock() else {
             return self.has_work();
@@ -249,13 +253,17 @@ impl Pilot {
             }
             lines.iter().for_each(|line| desk.note(line.clone()));
         }
+        let stepped = !lines.is_empty();
+        if stepped && !written {
+            // A step that raises nothing, such as a rollback: not forgotten over a crash.
+            self.keep(now);
+        }
         let split = match owed {
             Some(owed) if !orders_traffic(&effects) => self.settle(owed, split, now),
             _ => split,
         };
-        let stepped = !lines.is_empty();
         self.carry_out(effects, split);
-        if stepped {
+        if stepped && written {
             self.write_standing(now);
         }
         self.look_at_drills(now);
@@ -313,21 +321,50 @@ impl Pilot {
 
     fn queue(&self, order: Order, who: &str, why: &str) -> Result<(), OrderError> {
         let command = self.check(order, who, why)?;
-        // Whatever raises exposure is written before it can be handled.
-        let written = self.write_order(&command);
-        if order == Order::Pause || written.is_ok() {
-            self.push(command)?;
+        if order == Order::Pause {
+            self.push(command.clone())?;
+            return self.write_order(&command);
         }
-        written
+        // Whatever raises exposure is written before it can be handled.
+        self.write_order(&command)?;
+        self.push(command)
     }
 
     fn write_order(&self, command: &Command) -> Result<(), OrderError> {
         let Some(book) = &self.shared.book else { return Ok(()) };
         let entry = Entry::Ordered { at: self.now(), command: command.clone() };
         let epoch = self.shared.plane.split().epoch;
-        book.lock()
-            .add(&[entry], epoch, Durability::Synced)
+        let written = book.lock().add(&[entry], epoch, Durability::Synced);
+        let stops = matches!(command.order, Order::Kill | Order::Abort | Order::Pause);
+        written
+            .or_else(|why| if stops && self.keep(self.now()) { Ok(()) } else { Err(why) })
             .map_err(|why| OrderError::Unwritten { order: command.order, why })
+    }
+
+    /// Keeps where the rollout stands, with the orders that wait, in the room reserved for it: the
+    /// journal cannot be written, and what takes a candidate back must not be forgotten. Says
+    /// whether it is kept; if not, people are told once.
+    fn keep(&self, now: Moment) -> bool {
+        let Some(book) = &self.shared.book else { return true };
+        let epoch = self.shared.plane.split().epoch;
+        let kept = {
+            let mut book = book.lock();
+            let standing = self.standing(now);
+            book.keep(standing, epoch)
+        };
+        let told = {
+            let mut desk = self.shared.desk.lock();
+            std::mem::replace(&mut desk.unkept_told, kept.is_err())
+        };
+        if let (Err(why), false) = (&kept, told) {
+            let summary = format!(
+                "a step back was taken and is written nowhere ({why}): until the journal can be \
+                 written again, a restart would forget it; do not resume from this journal then"
+            );
+            let (key, severity) = ("journal/unkept".to_owned(), Severity::Critical);
+            self.tell(now, News { key, severity, summary, resolved: false });
+        }
+        kept.is_ok()
     }
 
     fn push(&self, command: Command) -> Result<(), OrderError> {
@@ -408,10 +445,16 @@ impl Pilot {
 
     /// People are told once that nothing can be written, and once that it can again.
     fn tell_of_journal(&self, now: Moment, written: Result<(), String>) -> bool {
-        let told = {
+        let (told, unkept) = {
             let mut desk = self.shared.desk.lock();
-            std::mem::replace(&mut desk.journal_told, written.is_err())
+            let unkept = written.is_ok() && std::mem::take(&mut desk.unkept_told);
+            (std::mem::replace(&mut desk.journal_told, written.is_err()), unkept)
         };
+        if unkept {
+            let (key, severity) = ("journal/unkept".to_owned(), Severity::Info);
+            let summary = "the step back is written down".to_owned();
+            self.tell(now, News { key, severity, summary, resolved: true });
+        }
         let (key, resolved) = ("journal".to_owned(), written.is_ok());
         let news = match &written {
             Err(why) if !told => Some((
@@ -503,7 +546,7 @@ impl Pilot {
 
     fn has_work(&self) -> bool {
         let desk = self.shared.desk.lock();
-        !matches!(desk.rollout.state(), State::Ended(_)) || desk.owed.is_some()
+        !matches!(desk.rollout.state(), State::Ended(_)) || desk.owed.is_some() || desk.unkept_told
     }
 
     /// Whether the rollout has ended.

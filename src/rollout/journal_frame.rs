@@ -71,35 +71,81 @@ pub(super) fn encode(revision: u64, epoch: Epoch, payload: &[u8]) -> Result<Vec<
 
 /// The frames that `bytes` hold, and what is left of a torn one.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Vec<Frame<'_>>, Option<Torn>), JournalError> {
-    if bytes.is_empty() {
-        return Err(JournalError::Empty);
+    let walked = walk(bytes);
+    match walked.wrong {
+        Some(error) => Err(error),
+        None => Ok((walked.frames, walked.torn)),
     }
-    let mut frames: Vec<Frame<'_>> = Vec::new();
+}
+
+/// As many frames as hold together, from the first byte on.
+#[derive(Debug)]
+pub(super) struct Walked<'a> {
+    pub frames: Vec<Frame<'a>>,
+    /// The byte after each of them.
+    pub ends: Vec<u64>,
+    pub torn: Option<Torn>,
+    /// What is wrong after them, or with the first.
+    pub wrong: Option<JournalError>,
+}
+
+pub(super) fn walk(bytes: &[u8]) -> Walked<'_> {
+    let mut all = Walked { frames: Vec::new(), ends: Vec::new(), torn: None, wrong: None };
+    if bytes.is_empty() {
+        all.wrong = Some(JournalError::Empty);
+        return all;
+    }
     let (mut rest, mut at) = (bytes, 0_u64);
     while !rest.is_empty() {
         let known = rest.len().min(MAGIC.len());
-        if rest[..known] != MAGIC[..known] {
-            return Err(match frames.last() {
-                None => JournalError::Foreign,
-                Some(last) => damaged(at, last.revision + 1, "it does not begin as a frame does"),
-            });
-        }
-        let expected = frames.last().map_or(0, |last| last.revision + 1);
-        let Some((frame, after)) = one(rest, at, expected)? else {
-            break;
+        let expected = all.frames.last().map_or(0, |last| last.revision.saturating_add(1));
+        let read = if rest[..known] == MAGIC[..known] {
+            one(rest, at, expected)
+        } else if all.frames.is_empty() {
+            Err(JournalError::Foreign)
+        } else {
+            Err(damaged(at, expected, "it does not begin as a frame does"))
         };
-        if frames.last().is_some_and(|last| last.revision.checked_add(1) != Some(frame.revision)) {
-            return Err(damaged(at, expected, "a frame before it is missing"));
-        }
+        let (frame, after) = match read {
+            Ok(Some((frame, _))) if !all.frames.is_empty() && frame.revision != expected => {
+                all.wrong = Some(damaged(at, expected, "a frame before it is missing"));
+                return all;
+            }
+            Ok(Some(whole)) => whole,
+            Ok(None) if all.frames.is_empty() => {
+                all.wrong = Some(JournalError::Truncated { bytes: bytes.len() as u64 });
+                return all;
+            }
+            Ok(None) => {
+                all.torn = Some(Torn { at, bytes: rest.len() as u64 });
+                return all;
+            }
+            Err(error) => {
+                all.wrong = Some(error);
+                return all;
+            }
+        };
         at += (rest.len() - after.len()) as u64;
-        frames.push(frame);
+        all.frames.push(frame);
+        all.ends.push(at);
         rest = after;
     }
-    if frames.is_empty() {
-        return Err(JournalError::Truncated { bytes: bytes.len() as u64 });
+    all
+}
+
+/// How many whole frames can still be found among bytes that are damaged.
+pub(super) fn whole_among(bytes: &[u8]) -> u64 {
+    let (mut rest, mut found) = (bytes, 0);
+    while let Some(at) = rest.windows(MAGIC.len()).position(|four| four == MAGIC) {
+        rest = match one(&rest[at..], 0, 0) {
+            Ok(Some((_, after))) => {
+                found += 1;
+                after
+            }
+            Ok(None) | Err(_) => &rest[at + 1..],
+        };
     }
-    let torn = (!rest.is_empty()).then_some(Torn { at, bytes: rest.len() as u64 });
-    Ok((frames, torn))
+    found
 }
 
 /// The first frame and what comes after it; `None` where the bytes end before it does.

@@ -17,6 +17,7 @@ mod plan_check;
 pub mod plan_error;
 mod plan_text;
 pub mod replay;
+pub mod salvage;
 pub mod stage;
 pub mod state;
 mod timing;

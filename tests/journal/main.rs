@@ -1,5 +1,8 @@
 //! A rollout that is written down comes back, whatever happened to the process or the disk.
 
+mod damaged;
+mod full_disk;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +45,10 @@ struct Disk {
     states: Arc<Mutex<Vec<Vec<u8>>>>,
     full: Arc<AtomicBool>,
     aside: Arc<AtomicU64>,
+    /// Room that was reserved, and whether it can be written.
+    room: Arc<Mutex<Option<Vec<u8>>>>,
+    broken: Arc<AtomicBool>,
+    copies: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Disk {
@@ -82,8 +89,28 @@ impl JournalStore for Disk {
 
     fn set_aside(&mut self) -> io::Result<()> {
         *self.bytes.lock() = None;
+        *self.room.lock() = None;
         self.aside.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        *self.room.lock() = Some(bytes.to_vec());
+        Ok(())
+    }
+
+    fn kept(&mut self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.room.lock().clone())
+    }
+
+    fn keep_damaged(&mut self, bytes: &[u8]) -> io::Result<String> {
+        self.check()?;
+        let mut copies = self.copies.lock();
+        copies.push(bytes.to_vec());
+        Ok(format!("copy {}", copies.len()))
     }
 }
 

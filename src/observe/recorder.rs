@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::fold::Fold;
 use crate::observe::lender::Seats;
-use crate::observe::overflow::{KEPT_APART, Overflow};
+use crate::observe::overflow::{BANKS, KEPT_APART, Overflow};
 use crate::observe::record::{CallKey, Draw, Observation, Words};
 use crate::observe::ring::{Reader, Ring};
 use crate::observe::snapshot::{ArmCounts, Snapshot};
@@ -324,6 +324,13 @@ impl Recorder {
         self.overflow.take(old, |arm, spilled| fold.spilled(old, arm, &spilled));
         fold.advance(epoch, now, &self.started(bases, old));
         self.overflow.advance(epoch);
+        // What is in the bank of a split that is told apart no longer would wait there for the split
+        // to come that uses it next.
+        let ahead = epoch.number().wrapping_sub(old.number());
+        for back in (KEPT_APART..BANKS as u16).filter(|back| ahead > back - KEPT_APART) {
+            let lost = Epoch::new(epoch.number().wrapping_sub(back));
+            self.overflow.take(lost, |arm, spilled| fold.spilled(lost, arm, &spilled));
+        }
         for (arm, bases) in bases.iter_mut().enumerate().take(self.arms) {
             for (class, base) in bases.iter_mut().enumerate() {
                 let back = (epoch.number() as usize).wrapping_sub(class) % EPOCH_CLASSES;
@@ -430,5 +437,29 @@ mod loom_tests {
         });
         assert!(STALE.load(SeqCst) > 0, "no call was ever overtaken by the split");
         assert!(SPILLED.load(SeqCst) > 0, "the ring never overflowed");
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod bank_tests {
+    use super::*;
+    use crate::outcome::{Outcome, Status};
+
+    #[test]
+    fn a_call_spilled_of_a_split_just_too_old_is_never_read_as_one_of_a_split_to_come() {
+        let size = Size { records: 2, shards: 1, arms: 1, subjects: 16 };
+        let recorder = Recorder::new(size, Epoch::new(10), Moment::ZERO);
+        let old = Epoch::new(5);
+        let seen = Observation::new(Arm::BASELINE, old, 1_000, Outcome::ok());
+        for _ in 0..100 {
+            recorder.start(Arm::BASELINE, old, Draw::Random);
+            recorder.record(&seen);
+        }
+        for epoch in 11..30 {
+            let snapshot = recorder.snapshot(Moment::from_secs(1), Epoch::new(epoch));
+            assert_eq!(snapshot.arms[0].of(Status::Ok), 0, "at {epoch}");
+        }
+        let totals = recorder.totals(Moment::from_secs(1), Epoch::new(30));
+        assert_eq!(totals[0].of(Status::Ok), 100);
     }
 }

@@ -24,6 +24,7 @@ use crate::drift::monitor::{
     DriftEffect, DriftInput, DriftMonitor, DriftNews, RetrainRequest, Urgency,
 };
 use crate::drift::report::HealthReport;
+use crate::drift::state::MonitorState;
 use crate::drift::stream::Recorder;
 use crate::ids::{Arm, Epoch, Name};
 use crate::rollout::plan::Plan;
@@ -182,6 +183,16 @@ impl DriftWatch {
     #[must_use]
     pub fn last_report(&self) -> Option<HealthReport> {
         self.shared.desk.lock().last.clone()
+    }
+
+    /// What the monitor must not lose over a restart, as of the last tick, to be stored: take it right
+    /// after one. The next process gives it to [`DriftMonitor::restore`] and begins a watch with that.
+    ///
+    /// Rows recorded since the last tick are not in it, nor are requests that wait for their truth;
+    /// those are the [`LabelLedger`]'s, whose moments are of this process's clock.
+    #[must_use]
+    pub fn state(&self) -> MonitorState {
+        self.shared.desk.lock().monitor.state()
     }
 
     /// Calls for retraining that the pipeline refused.

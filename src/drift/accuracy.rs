@@ -56,6 +56,11 @@ impl Accuracy {
         self.design_effect
     }
 
+    /// Right and wrong.
+    pub(crate) const fn counts(self) -> (u64, u64) {
+        (self.correct, self.wrong)
+    }
+
     /// Adds labels; the design effect stays.
     pub fn add(&mut self, correct: u64, wrong: u64) {
         self.correct = self.correct.saturating_add(correct);
@@ -209,6 +214,35 @@ impl AccuracyWatch {
     #[must_use]
     pub const fn deployed(&self) -> Accuracy {
         self.deployed
+    }
+
+    /// All that is not a setting, for a state that is stored.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let mut words = vec![self.labels];
+        words.extend(self.alarmed_at.map_or([0, 0], |at| [1, at]));
+        words.extend(match &self.alarm {
+            Alarm::Detector(detector) => detector.words(),
+            Alarm::Adwin(adwin) => adwin.words(),
+            Alarm::PageHinkley(page) => page.words(),
+        });
+        words
+    }
+
+    /// The same settings with what [`Self::words`] gave; `None` where that cannot be.
+    pub(crate) fn with_words(mut self, words: &[u64]) -> Option<Self> {
+        let (head, rest) = words.split_at_checked(3)?;
+        self.labels = head[0];
+        self.alarmed_at = match (head[1], head[2]) {
+            (0, 0) => None,
+            (1, at) if at <= self.labels => Some(at),
+            _ => return None,
+        };
+        self.alarm = match self.alarm {
+            Alarm::Detector(detector) => Alarm::Detector(detector.with_words(rest)?),
+            Alarm::Adwin(adwin) => Alarm::Adwin(adwin.with_words(rest)?),
+            Alarm::PageHinkley(page) => Alarm::PageHinkley(page.with_words(rest)?),
+        };
+        Some(self)
     }
 
     /// Begins anew: no evidence, no alarm.

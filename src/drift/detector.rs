@@ -33,6 +33,9 @@ const ODDS: [f64; ALTERNATIVES - 1] = [1.35, 1.9, 3.2, 8.0];
 /// The largest logarithm that is worth telling from others.
 const MOST_LN: f64 = 600.0;
 
+/// The largest sum.
+const MOST_SUM: f64 = 1e300;
+
 /// Watches a stream of yes and no for a rate above `null`.
 ///
 /// ```
@@ -114,6 +117,26 @@ impl RateDetector {
         self.bank.null
     }
 
+    /// All that is not a setting, for a state that is stored.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let alarm = self.alarmed_at.map_or([0, 0], |at| [1, at]);
+        self.bank.words().chain([self.requests]).chain(alarm).collect()
+    }
+
+    /// The same settings with what [`Self::words`] gave; `None` where that cannot be.
+    pub(crate) fn with_words(mut self, words: &[u64]) -> Option<Self> {
+        let (sums, rest) = words.split_at_checked(ALTERNATIVES)?;
+        let &[requests, alarmed, at] = rest else { return None };
+        self.bank.set_words(sums)?;
+        self.requests = requests;
+        self.alarmed_at = match (alarmed, at) {
+            (0, 0) => None,
+            (1, at) if at <= requests => Some(at),
+            _ => return None,
+        };
+        Some(self)
+    }
+
     /// Begins anew: no evidence, no alarm.
     pub fn reset(&mut self) {
         *self = Self {
@@ -167,13 +190,29 @@ impl RateBank {
         let (hits, misses) = (hits as f64, requests.saturating_sub(hits) as f64);
         for rate in &mut self.rates {
             let ln = (hits * rate.hit + misses * rate.miss).min(MOST_LN);
-            rate.sum = ((rate.sum + hits + misses) * ln.exp()).min(1e300);
+            rate.sum = ((rate.sum + hits + misses) * ln.exp()).min(MOST_SUM);
         }
     }
 
     /// The mean of the sums: before a change it averages at most the requests seen.
     pub(crate) fn evidence(&self) -> f64 {
         self.rates.iter().map(|rate| rate.sum / ALTERNATIVES as f64).sum()
+    }
+
+    /// The sums, bit for bit.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> {
+        self.rates.iter().map(|rate| rate.sum.to_bits())
+    }
+
+    /// Goes on from these sums; `None`, and nothing changes, where one can never have been.
+    pub(crate) fn set_words(&mut self, words: &[u64]) -> Option<()> {
+        let sums: Vec<f64> = words.iter().map(|word| f64::from_bits(*word)).collect();
+        let good = |sum: &f64| sum.is_finite() && *sum >= 0.0 && *sum <= MOST_SUM;
+        if sums.len() != ALTERNATIVES || !sums.iter().all(good) {
+            return None;
+        }
+        self.rates.iter_mut().zip(sums).for_each(|(rate, sum)| rate.sum = sum);
+        Some(())
     }
 
     pub(crate) fn clear(&mut self) {

@@ -13,6 +13,7 @@
 //! | [`accuracy`], [`labels`] | how often the model is right, by labels that are due |
 //! | [`dependence`] | how much neighbours resemble each other, by which all evidence is divided |
 //! | [`monitor`] | the machine that is told all of it and says what people must know |
+//! | [`state`] | what a monitor must not lose over a restart |
 //! | [`report`] | how the model is, on one page |
 //!
 //! # Which detector for which stream
@@ -42,6 +43,7 @@ pub mod population;
 pub mod reference;
 pub mod report;
 pub mod settings;
+pub mod state;
 pub mod stream;
 pub mod value;
 pub mod verdict;

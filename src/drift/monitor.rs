@@ -137,28 +137,28 @@ pub struct RetrainRequest {
 /// ```
 #[derive(Clone, Debug)]
 pub struct DriftMonitor {
-    settings: MonitorSettings,
-    reference: Reference,
-    deployment: Deployment,
+    pub(super) settings: MonitorSettings,
+    pub(super) reference: Reference,
+    pub(super) deployment: Deployment,
     /// Time is added up from differences, so that it survives a clock with another origin.
-    last: Moment,
-    age: Duration,
-    since_window: Duration,
-    since_call: Option<Duration>,
-    rows: u64,
-    window: Population,
-    features: Vec<Watched>,
-    accuracy: Option<AccuracyWatch>,
-    labels: Accuracy,
-    due: Vec<(crate::ids::Arm, u64, u64)>,
-    open: Vec<String>,
-    history: VecDeque<WindowSummary>,
+    pub(super) last: Moment,
+    pub(super) age: Duration,
+    pub(super) since_window: Duration,
+    pub(super) since_call: Option<Duration>,
+    pub(super) rows: u64,
+    pub(super) window: Population,
+    pub(super) features: Vec<Watched>,
+    pub(super) accuracy: Option<AccuracyWatch>,
+    pub(super) labels: Accuracy,
+    pub(super) due: Vec<(crate::ids::Arm, u64, u64)>,
+    pub(super) open: Vec<String>,
+    pub(super) history: VecDeque<WindowSummary>,
 }
 
 #[derive(Clone, Debug)]
-struct Watched {
-    watch: FeatureWatch,
-    alarm: Option<(u64, Aspect)>,
+pub(super) struct Watched {
+    pub(super) watch: FeatureWatch,
+    pub(super) alarm: Option<(u64, Aspect)>,
 }
 
 impl DriftMonitor {

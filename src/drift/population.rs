@@ -146,6 +146,15 @@ impl Population {
         Some(self.features.get(feature)?.cells[FIRST - 1..].iter().sum())
     }
 
+    /// Whether it can have come about by counting.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.appeared.len() <= MAX_APPEARED
+            && self.features.iter().all(|counts| {
+                [counts.below, counts.above].iter().all(|sum| sum.is_finite() && *sum >= 0.0)
+                    && counts.strangers.len() <= MAX_STRANGERS
+            })
+    }
+
     /// Whether these are counts in the cells of `reference`.
     ///
     /// # Errors

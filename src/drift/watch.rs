@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::drift::cells::{BELOW_OR_UNSEEN, FIRST, INVALID, MISSING};
-use crate::drift::detector::RateBank;
+use crate::drift::detector::{ALTERNATIVES, RateBank};
 use crate::drift::population::FeatureCounts;
 use crate::drift::reference::FeatureReference;
 use crate::drift::value::Kind;
@@ -160,6 +160,20 @@ impl FeatureWatch {
             }
         }
         best.0
+    }
+
+    /// All that is not a setting, for a state that is stored.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        self.questions.iter().flat_map(|question| question.bank.words()).collect()
+    }
+
+    /// Goes on from what [`Self::words`] gave; `None` where that cannot be.
+    pub(crate) fn set_words(&mut self, words: &[u64]) -> Option<()> {
+        if words.len() != self.questions.len() * ALTERNATIVES {
+            return None;
+        }
+        let mut places = self.questions.iter_mut().zip(words.chunks(ALTERNATIVES));
+        places.try_for_each(|(question, words)| question.bank.set_words(words))
     }
 
     pub(crate) fn clear(&mut self) {

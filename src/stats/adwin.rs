@@ -133,6 +133,44 @@ impl Adwin {
         (self.width > 0.0).then(|| self.sum / self.width)
     }
 
+    /// All that is not a setting, bit for bit, for a state that is stored.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let mut words = vec![u64::from(self.until_look), u64::from(self.detected)];
+        words.extend([self.sum, self.spread].map(f64::to_bits));
+        for row in &self.rows {
+            words.push(row.len() as u64);
+            words.extend(row.iter().flat_map(|of| [of.sum.to_bits(), of.spread.to_bits()]));
+        }
+        words
+    }
+
+    /// The same settings with what [`Self::words`] gave; `None` where that cannot be.
+    pub(crate) fn with_words(mut self, words: &[u64]) -> Option<Self> {
+        let (head, mut rest) = words.split_at_checked(4)?;
+        let number = |word: u64| Some(f64::from_bits(word)).filter(|number| number.is_finite());
+        self.until_look = u32::try_from(head[0]).ok()?;
+        self.detected = [false, true].get(usize::try_from(head[1]).ok()?).copied()?;
+        (self.sum, self.spread) = (number(head[2])?, number(head[3]).filter(|sum| *sum >= 0.0)?);
+        if !(1..=self.settings.clock).contains(&self.until_look) {
+            return None;
+        }
+        (self.rows, self.width) = (Vec::new(), 0.0);
+        while let Some((count, after)) = rest.split_first() {
+            let count = usize::try_from(*count).ok()?;
+            if count > self.settings.max_buckets || self.rows.len() > MOST_ROWS {
+                return None;
+            }
+            let (row, after) = after.split_at_checked(2 * count)?;
+            let buckets = row
+                .chunks(2)
+                .map(|of| Some(Bucket { sum: number(of[0])?, spread: number(of[1])? }));
+            self.width += bucket_size(self.rows.len()) * count as f64;
+            self.rows.push(buckets.collect::<Option<_>>()?);
+            rest = after;
+        }
+        (!self.rows.is_empty()).then_some(self)
+    }
+
     fn insert(&mut self, value: f64) {
         if self.width > 0.0 {
             let off = value - self.sum / self.width;
@@ -204,6 +242,9 @@ impl Adwin {
         }
     }
 }
+
+/// More rows than there are values to fill them.
+const MOST_ROWS: usize = 64;
 
 fn bucket_size(row: usize) -> f64 {
     2.0_f64.powi(i32::try_from(row).unwrap_or(i32::MAX))

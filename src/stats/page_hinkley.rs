@@ -91,6 +91,27 @@ impl PageHinkley {
         Ok(detected)
     }
 
+    /// All that is not a setting, bit for bit, for a state that is stored.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let numbers = [self.mean, self.rise, self.lowest_rise, self.fall, self.highest_fall];
+        [self.seen].into_iter().chain(numbers.map(f64::to_bits)).collect()
+    }
+
+    /// The same settings with what [`Self::words`] gave; `None` where that cannot be.
+    pub(crate) fn with_words(mut self, words: &[u64]) -> Option<Self> {
+        let &[seen, mean, rise, lowest, fall, highest] = words else { return None };
+        let numbers = [mean, rise, lowest, fall, highest].map(f64::from_bits);
+        if seen == 0 {
+            return (words == Self::new(self.settings).ok()?.words()).then_some(self);
+        }
+        if !numbers.iter().all(|number| number.is_finite()) {
+            return None;
+        }
+        self.seen = seen;
+        [self.mean, self.rise, self.lowest_rise, self.fall, self.highest_fall] = numbers;
+        (self.lowest_rise <= self.rise && self.highest_fall >= self.fall).then_some(self)
+    }
+
     /// How many values have been seen since the start or the last detection.
     #[must_use]
     pub fn seen(&self) -> u64 {

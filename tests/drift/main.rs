@@ -7,4 +7,6 @@ mod monitor;
 #[cfg(not(loom))]
 mod promises;
 #[cfg(not(loom))]
+mod restart;
+#[cfg(not(loom))]
 mod watch;

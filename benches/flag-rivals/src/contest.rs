@@ -6,7 +6,7 @@
 //! the thread was put aside is dropped.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -107,37 +107,40 @@ pub fn one_and_two(
     sizes: &[u64],
     rounds: usize,
 ) -> [BTreeMap<&'static str, Times>; 2] {
-    let barrier = Barrier::new(2);
+    let line = StartLine::default();
     let run = |core: usize| {
-        if !pin(core) {
-            return None;
-        }
+        pin(core);
         let mut batches = Vec::new();
+        let mut meetings = 0;
+        let mut meet = || {
+            meetings += 1;
+            line.meet(meetings);
+        };
         for round in 0..rounds {
             for turn in 0..contestants.len() {
                 let at = (turn + round) % contestants.len();
                 let contestant = &contestants[at];
                 let first = (core == 0).then(|| batch(contestant, sizes[at]));
-                barrier.wait();
+                meet();
                 batches.push((contestant.name, first, batch(contestant, sizes[at])));
-                barrier.wait();
+                meet();
             }
         }
-        Some(batches)
+        batches
     };
     let mut tables: [BTreeMap<&'static str, Times>; 2] = Default::default();
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         println!("one processor only: nothing to say about two threads");
         return tables;
     }
-    let both = std::thread::scope(|scope| {
-        let other = scope.spawn(|| run(1));
-        (run(0), other.join().unwrap_or(None))
-    });
-    let (Some(first), Some(second)) = both else {
+    if !(pin(1) && pin(0)) {
         println!("threads cannot be pinned here: nothing to say about two threads");
         return tables;
-    };
+    }
+    let (first, second) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(1));
+        (run(0), other.join().unwrap_or_default())
+    });
     for ((name, alone, one), (_, _, two)) in first.iter().zip(&second) {
         let times = tables[0].entry(name).or_default();
         match alone {
@@ -155,6 +158,28 @@ pub fn one_and_two(
         }
     }
     tables
+}
+
+/// Where two threads wait for each other awake: a thread that is put to sleep wakes up after a
+/// batch of the other is over.
+#[derive(Default)]
+struct StartLine(AtomicUsize);
+
+impl StartLine {
+    /// Waits for the other thread's meeting of this number, from 1.
+    fn meet(&self, number: usize) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        let mut turns = 0_u32;
+        while self.0.load(Ordering::Acquire) < 2 * number {
+            turns += 1;
+            // On one core the other would never come.
+            if turns.is_multiple_of(100_000) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
 }
 
 fn pin(core: usize) -> bool {

@@ -1,9 +1,12 @@
 //! Who takes part.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
@@ -14,9 +17,9 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
 use parking_lot::Mutex;
 use pilotage::adapt::quanta::QuantaClock;
-use pilotage::clock::{Clock, Moment};
+use pilotage::clock::{Clock, Moment, StdClock};
 use pilotage::ids::{Arm, Epoch, Segment};
-use pilotage::model::{self, FnModel};
+use pilotage::model::{self, Call, FnModel, Model};
 use pilotage::observe::record::{CallKey, Draw, SubjectTag, Words};
 use pilotage::observe::recorder::{Recorder, Size};
 use pilotage::outcome::Outcome;
@@ -46,7 +49,7 @@ fn echo() -> Echo {
     model::sync(function)
 }
 
-fn router<C: Clock>(clock: C) -> Router<Echo, C> {
+fn router<M, C: Clock>(clock: C, echo: impl Fn() -> M) -> Router<M, C> {
     let router = Router::builder("rivals").clock(clock).stable("old", echo()).build();
     let router = router.expect("the router is sound");
     router.deploy("new", echo()).expect("there is room");
@@ -68,13 +71,42 @@ fn consume<T>(value: T) {
     let _ = black_box(value);
 }
 
+/// What a server awaits, with a model that never waits; the future lives on the stack.
+fn predict_async() -> Contestant {
+    let (router, ids) = (router(StdClock::new(), || Echoing), ids());
+    let drained = router.clone();
+    contestant(
+        "predict, awaited",
+        move |at| {
+            let id = ids[at as usize % ids.len()].as_str();
+            let future = pin!(router.predict(Request::of(id), &at));
+            consume(future.poll(&mut Context::from_waker(Waker::noop())));
+        },
+        move || {
+            drained.drain();
+        },
+    )
+}
+
+struct Echoing;
+
+impl Model for Echoing {
+    type Input = u64;
+    type Output = u64;
+    type Error = Infallible;
+
+    async fn predict(&self, input: &u64, _call: &Call) -> Result<u64, Infallible> {
+        Ok(*input)
+    }
+}
+
 /// Sixteen-byte ids, as many as fit into a cache.
 fn ids() -> Vec<String> {
     (0..64).map(|number| format!("user-{number:011}")).collect()
 }
 
 fn predict<C: Clock + Send + 'static>(name: &'static str, clock: C) -> Contestant {
-    let (router, ids) = (router(clock), ids());
+    let (router, ids) = (router(clock, echo), ids());
     let drained = router.clone();
     contestant(
         name,
@@ -102,8 +134,9 @@ pub fn all() -> Vec<Contestant> {
             },
             || {},
         ),
-        predict(PREDICT, pilotage::clock::StdClock::new()),
+        predict(PREDICT, StdClock::new()),
         predict(PREDICT_QUANTA, QuantaClock::new()),
+        predict_async(),
     ];
     let direct: Box<Answering> = Box::new(opaque);
     all.push(contestant("a direct dyn call", move |at| consume(direct(&at)), || {}));

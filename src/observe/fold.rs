@@ -72,6 +72,14 @@ impl Fold {
         self.epoch
     }
 
+    /// Says that this record will be counted soon.
+    #[inline]
+    pub fn expect(&self, words: Words) {
+        if let Some(subject) = words.subject() {
+            self.subjects.expect(subject, words.arm());
+        }
+    }
+
     /// Counts one record.
     #[inline]
     pub fn record(&mut self, words: Words) {

@@ -115,6 +115,8 @@ type Bases = [[u64; EPOCH_CLASSES]; MAX_ARMS];
 /// is set) long before its turn comes again, so up to six changes of the split between two drains
 /// are told apart exactly.
 const EPOCH_CLASSES: usize = 8;
+/// How many records are looked at before the first of them is counted.
+const HANDFUL: usize = 32;
 /// A key has four bits for the arm, below the epoch.
 const ARM_BITS: usize = 4;
 
@@ -291,12 +293,27 @@ impl Recorder {
     fn fold_in(&self, drain: &mut Drain, now: Moment, epoch: Epoch) {
         let Drain { readers, shared_readers, fold, bases } = drain;
         self.advance(fold, bases, now, epoch);
-        let mut take = |words: Words| {
-            if words.epoch() != fold.epoch() {
-                // The split may have changed after the caller looked.
-                self.advance(fold, bases, now, words.epoch());
+        // In handfuls: what a record will need of a table that is in no near cache is asked for
+        // while those before it are counted.
+        let mut handful = [Words([0; 2]); HANDFUL];
+        let mut held = 0;
+        let mut count = |handful: &[Words]| {
+            handful.iter().for_each(|words| fold.expect(*words));
+            for words in handful {
+                if words.epoch() != fold.epoch() {
+                    // The split may have changed after the caller looked.
+                    self.advance(fold, bases, now, words.epoch());
+                }
+                fold.record(*words);
             }
-            fold.record(words);
+        };
+        let mut take = |words: Words| {
+            handful[held] = words;
+            held += 1;
+            if held == HANDFUL {
+                count(&handful);
+                held = 0;
+            }
         };
         for (shard, reader) in self.own.desks().zip(readers) {
             shard.ring.drain(reader, &mut take);
@@ -304,6 +321,7 @@ impl Recorder {
         for (shard, reader) in self.shared.iter().zip(shared_readers) {
             shard.ring.drain(reader, &mut take);
         }
+        count(&handful[..held]);
         for back in 0..KEPT_APART {
             let epoch = Epoch::new(fold.epoch().number().wrapping_sub(back));
             self.overflow.take(epoch, |arm, spilled| fold.spilled(epoch, arm, &spilled));

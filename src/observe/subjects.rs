@@ -48,8 +48,7 @@ impl SubjectTable {
     pub fn note(&mut self, subject: SubjectTag, arm: usize, events: Events) -> Option<Events> {
         let key = u64::from(subject.number()) << 4 | (arm as u64 & 0xf);
         let mask = self.entries.len() - 1;
-        // The tag is a hash already; the arm is folded in far from the low bits.
-        let mut at = (subject.number() as usize ^ (arm << 11)) & mask;
+        let mut at = self.place_of(subject, arm);
         loop {
             let entry = self.entries[at];
             if entry >> 36 != self.generation {
@@ -66,6 +65,20 @@ impl SubjectTable {
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// Brings the place where this subject will be noted near: the table is larger than the caches
+    /// that are.
+    #[inline]
+    pub fn expect(&self, subject: SubjectTag, arm: usize) {
+        std::hint::black_box(self.entries[self.place_of(subject, arm)]);
+    }
+
+    /// Where the search for a subject begins.
+    #[inline]
+    fn place_of(&self, subject: SubjectTag, arm: usize) -> usize {
+        // The tag is a hash already; the arm is folded in far from the low bits.
+        (subject.number() as usize ^ (arm << 11)) & (self.entries.len() - 1)
     }
 
     /// Begins a new window: nobody was met yet.

@@ -46,6 +46,10 @@ struct Kept {
     epoch: Epoch,
     current: Vec<StreamCounts>,
     past: Vec<StreamCounts>,
+    /// Of the current, what windows have had.
+    in_windows: Vec<StreamCounts>,
+    /// What no window of the split before has had.
+    left_over: (Epoch, Vec<StreamCounts>),
 }
 
 /// The counters of one arm in one bank.
@@ -76,7 +80,13 @@ impl Streams {
             arms,
             dirty: AtomicU64::new(0),
             now: AtomicU64::new(epoch.number().into()),
-            kept: Mutex::new(Kept { epoch, current: counts(), past: counts() }),
+            kept: Mutex::new(Kept {
+                epoch,
+                current: counts(),
+                past: counts(),
+                in_windows: counts(),
+                left_over: (epoch, Vec::new()),
+            }),
         }
     }
 
@@ -121,6 +131,19 @@ impl Streams {
         self.fold_in(&mut self.kept.lock(), epoch);
     }
 
+    /// What a window of `epoch` that closes has to tell, arm by arm: all that no window had before.
+    pub(crate) fn window(&self, epoch: Epoch) -> Vec<StreamCounts> {
+        let mut kept = self.kept.lock();
+        let kept = &mut *kept;
+        if kept.epoch == epoch {
+            kept.not_in_windows()
+        } else if kept.left_over.0 == epoch {
+            std::mem::take(&mut kept.left_over.1)
+        } else {
+            Vec::new()
+        }
+    }
+
     /// What was seen under `epoch`, arm by arm, where it is the one in force. Takes a lock and a
     /// while: not for the request path.
     pub(crate) fn counts(&self, epoch: Epoch) -> Vec<StreamCounts> {
@@ -146,13 +169,15 @@ impl Streams {
         }
         let histogram = BUCKETS * size_of::<u64>();
         let cells = self.cells.len() * (size_of::<Cell>() + 5 * histogram);
-        handles + cells + 2 * self.arms * (size_of::<StreamCounts>() + 5 * histogram)
+        handles + cells + 4 * self.arms * (size_of::<StreamCounts>() + 5 * histogram)
     }
 
     fn fold_in(&self, kept: &mut Kept, epoch: Epoch) {
         let ahead = epoch.number().wrapping_sub(kept.epoch.number());
         if (1..1 << 15).contains(&ahead) {
             self.take(bank_of(kept.epoch), &mut kept.current);
+            kept.left_over = (kept.epoch, kept.not_in_windows());
+            kept.in_windows.fill(StreamCounts::default());
             for (past, current) in kept.past.iter_mut().zip(&mut kept.current) {
                 past.merge(&std::mem::take(current));
             }
@@ -184,6 +209,13 @@ impl Streams {
                 cell.take(counts);
             }
         }
+    }
+}
+
+impl Kept {
+    fn not_in_windows(&mut self) -> Vec<StreamCounts> {
+        let before = std::mem::replace(&mut self.in_windows, self.current.clone());
+        self.current.iter().zip(&before).map(|(now, before)| now.since(before)).collect()
     }
 }
 

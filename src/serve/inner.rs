@@ -17,6 +17,7 @@ use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::stream_counts::StreamCounts;
 use crate::observe::streams::Streams;
 use crate::observe::thread_place::Place;
+use crate::observe::window::Window;
 use crate::outcome::Outcome;
 use crate::route::arms::{ArmTable, MOST_ARMS};
 use crate::route::audience::{Admission, Standing};
@@ -297,6 +298,12 @@ impl<M, C: Clock> Inner<M, C> {
     pub(crate) fn add_streams(&self, snapshot: &mut Snapshot) {
         let counts = self.streams.counts(snapshot.epoch);
         with_streams(&mut snapshot.arms, counts);
+    }
+
+    /// Adds what streams have to tell as a window closes.
+    pub(crate) fn add_streams_to(&self, window: &mut Window) {
+        let counts = self.streams.window(window.epoch);
+        with_streams(&mut window.arms, counts);
     }
 
     /// Adds what streams ever showed.

@@ -407,8 +407,11 @@ impl<M, C: Clock> Router<M, C> {
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn drain(&self) -> usize {
         let epoch = self.split().epoch;
-        let windows = self.inner.recorder.drain(self.inner.now(), epoch);
+        let mut windows = self.inner.recorder.drain(self.inner.now(), epoch);
         self.inner.streams.drain(epoch);
+        for window in &mut windows {
+            self.inner.add_streams_to(window);
+        }
         for window in &windows {
             for sink in &self.inner.sinks {
                 match caught(|| sink.window(window)) {

@@ -1,14 +1,19 @@
 //! The figures of streams are those of the script they play.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pilotage::clock::ManualClock;
 use pilotage::ids::Arm;
 use pilotage::observe::histogram::{Histogram, RELATIVE_ERROR};
 use pilotage::observe::recorder::Size;
+use pilotage::observe::sink::{MetricsSink, SinkError};
+use pilotage::observe::window::Window;
 use pilotage::outcome::Outcome;
 use pilotage::serve::builder::Fallback;
 use pilotage::serve::request::Request;
 use pilotage::serve::router::Router;
+use pilotage::share::TrafficShare;
 
 use crate::{Do, Script, Stage, block_on, read};
 
@@ -155,6 +160,75 @@ fn counts_of_streams_do_not_depend_on_the_rings() {
     let streams = counts.streams.as_deref().unwrap();
     assert!(counts.detail_lost > 0, "the ring was never full");
     assert_eq!((counts.finished(), streams.ended, streams.items), (1_000, 1_000, 2_000));
+}
+
+#[test]
+fn a_stream_of_very_many_items_loses_none() {
+    let numbers = pilotage::stream_model::sync(|upto: &u32| {
+        Ok((0..*upto).map(Ok::<_, std::convert::Infallible>))
+    });
+    let router =
+        Router::builder("long").clock(ManualClock::new()).stable("v1", numbers).build().unwrap();
+    let answer = router.predict_stream_sync(&Request::of("user"), &150_000).unwrap();
+    let mut stream = answer.output;
+    assert_eq!(stream.by_ref().take(149_000).count(), 149_000);
+    router.drain();
+    assert_eq!(stream.count(), 1_000);
+    let counts = &router.snapshot().arms[0];
+    let streams = counts.streams.as_deref().unwrap();
+    assert_eq!((streams.items, streams.gaps.count()), (150_000, 149_999));
+}
+
+/// Keeps what windows say of the candidate's streams: the window's split, streams ended, items.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<(u16, u64, u64)>>>);
+
+impl MetricsSink for Kept {
+    fn name(&self) -> &str {
+        "kept"
+    }
+
+    fn window(&self, window: &Window) -> Result<(), SinkError> {
+        let streams = window.arms[1].streams.as_deref().cloned().unwrap_or_default();
+        self.0.lock().unwrap().push((window.epoch.number(), streams.ended, streams.items));
+        Ok(())
+    }
+}
+
+#[test]
+fn sinks_are_told_of_each_stream_in_one_window() {
+    let clock = ManualClock::new();
+    let model = Stage::new(Fallback::Never, true).model;
+    let kept = Kept::default();
+    let router = Router::builder("sinks")
+        .clock(clock.clone())
+        .sink(kept.clone())
+        .stable("v1", model.clone())
+        .build()
+        .unwrap();
+    router.deploy("v2", model).unwrap();
+    let script = Script::of(&[Do::Item(1), Do::Item(2)]);
+    let ask =
+        || drop(read(block_on(router.predict_stream(Request::of("u"), &script)).unwrap().output));
+    crate::shift(&router, TrafficShare::ALL);
+    let epoch = router.split().epoch.number();
+    (0..3).for_each(|_| ask());
+    drop(router.snapshot());
+    clock.advance(Duration::from_secs(11));
+    router.drain();
+    ask();
+    // The split changes before this window is due: it closes with the split.
+    crate::shift(&router, TrafficShare::ALL);
+    ask();
+    ask();
+    drop(router.snapshot());
+    clock.advance(Duration::from_secs(11));
+    router.drain();
+    clock.advance(Duration::from_secs(11));
+    router.drain();
+    let told = kept.0.lock().unwrap();
+    let told: Vec<_> = told.iter().filter(|(_, ended, _)| *ended > 0).copied().collect();
+    assert_eq!(told, [(epoch, 3, 6), (epoch, 1, 2), (epoch + 1, 2, 4)]);
 }
 
 #[test]

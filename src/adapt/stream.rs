@@ -1,7 +1,7 @@
 //! Streams in and out: [`futures_core::Stream`].
 //!
 //! What an engine gives goes in through [`from_stream`]; an answer
-//! ([`ItemStream`](crate::serve::stream::ItemStream)) is itself such a stream, to be handed to a
+//! ([`ItemStream`]) is itself such a stream, to be handed to a
 //! response as its body.
 //!
 //! ```

@@ -48,7 +48,7 @@ impl Past {
         self.pace.add(Timed::Pace.of_arm(counts));
     }
 
-    /// A new step begins; see [`PastTimes::turn`].
+    /// A new step begins: what came before the last one is forgotten where the last one is enough.
     pub fn turn(&mut self) {
         self.answers.turn();
         self.pace.turn();

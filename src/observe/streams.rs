@@ -2,8 +2,7 @@
 //!
 //! A stream hands over what it remembers of itself in one go, into plain atomic counters by epoch
 //! and arm; whoever drains turns these into [`StreamCounts`]. Nothing waits and nothing is lost.
-//! Writers may meet on a cache line here: a stream ends after milliseconds at the earliest, and its
-//! end costs about a microsecond.
+//! Writers may meet on a cache line here, once a stream.
 //!
 //! Counters stand in banks by epoch, as those of the [`overflow`](crate::observe::overflow) do: a
 //! stream that ends under another split than it began under is no evidence on the split in force.

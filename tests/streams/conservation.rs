@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pilotage::clock::ManualClock;
 use pilotage::ids::Arm;
+use pilotage::observe::stream_counts::StreamCounts;
 use pilotage::outcome::Status;
 use pilotage::serve::builder::Fallback;
 use pilotage::serve::request::Request;
@@ -177,4 +178,45 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn streams_that_end_on_many_threads_while_others_look_are_all_counted_once() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 500;
+    let stage = Stage::new(Fallback::Never, true);
+    let script = Script::of(&[Do::Item(1), Do::Item(2), Do::Item(3)]);
+    let router = &stage.router;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let script = &script;
+            scope.spawn(move || {
+                for user in 0..EACH {
+                    let request = Request::of(thread * EACH + user);
+                    let mut stream =
+                        block_on(router.predict_stream(request, script)).unwrap().output;
+                    if user % 3 > 0 {
+                        while block_on(stream.next_item()).is_some() {}
+                    }
+                }
+            });
+        }
+        for look in 0..60_u32 {
+            if look % 20 == 0 {
+                shift(router, TrafficShare::from_ppm(200_000 + look).unwrap());
+            }
+            drop(router.snapshot());
+            router.drain();
+        }
+    });
+    let totals = router.totals();
+    let sum = |of: fn(&StreamCounts) -> u64| -> u64 {
+        totals.iter().filter_map(|arm| arm.streams.as_deref()).map(of).sum()
+    };
+    let left = THREADS * EACH.div_ceil(3);
+    assert_eq!(totals.iter().map(|arm| arm.started).sum::<u64>(), THREADS * EACH);
+    assert_eq!(totals.iter().map(|arm| arm.in_flight()).sum::<u64>(), 0);
+    assert_eq!((sum(|s| s.ended), sum(|s| s.abandoned)), (THREADS * EACH, left));
+    assert_eq!(sum(|s| s.items), 3 * (THREADS * EACH - left) + left);
+    assert_eq!(sum(|s| s.gaps.count()), 2 * (THREADS * EACH - left));
 }

@@ -526,7 +526,8 @@ mod loom_tests {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
         static REFUSED: AtomicUsize = AtomicUsize::new(0);
         loom::model(move || {
-            let lender = loom::sync::Arc::new(with_seats::<UnsafeCell<u32>, 1>(2));
+            let lender =
+                loom::sync::Arc::new(Lender::<UnsafeCell<u32>, (), 1>::new(Seats::around([(); 2])));
             assert!(lender.put(0, Arc::new(UnsafeCell::new(7))).is_ok());
             let users: Vec<_> = (0..2)
                 .map(|number| {

@@ -30,6 +30,7 @@ pub enum CsvError {
     NoHeader,
     EmptyName { column: usize },
     SameName { name: String },
+    OpenQuote { line: usize },
 }
 
 impl std::error::Error for CsvError {}
@@ -42,6 +43,11 @@ impl fmt::Display for CsvError {
             Self::EmptyName { column } => {
                 write!(f, "column {column} has no name in the first line")
             }
+            Self::OpenQuote { line } => write!(
+                f,
+                "has a quote in the record that begins on line {line} which is never closed; whatever \
+                 follows it is part of that field, so no row after it can be told"
+            ),
             Self::SameName { name } => write!(f, "two columns are named {name:?}; rename one"),
         }
     }
@@ -58,7 +64,10 @@ impl Table {
         let header = records.next().ok_or(CsvError::NoHeader)?;
         let columns: Vec<String> = header
             .fields
-            .map_err(|_| CsvError::NoHeader)?
+            .map_err(|wrong| match wrong {
+                OPEN => CsvError::OpenQuote { line: header.line },
+                _ => CsvError::NoHeader,
+            })?
             .iter()
             .map(|name| name.trim().to_owned())
             .collect();
@@ -80,6 +89,8 @@ impl Table {
                     let (found, expected) = (fields.len(), table.columns.len());
                     table.refuse(record.line, format!("{found} fields, not {expected}"));
                 }
+                // Not one bad row: it has swallowed all that followed.
+                Err(OPEN) => return Err(CsvError::OpenQuote { line: record.line }),
                 Err(why) => table.refuse(record.line, why.to_owned()),
             }
         }
@@ -101,6 +112,8 @@ pub fn is_missing(field: &str) -> bool {
         "" | "?" | "NA" | "N/A" | "na" | "n/a" | "NaN" | "nan" | "null" | "NULL" | "None" | "none"
     )
 }
+
+const OPEN: &str = "a quoted field without an end";
 
 struct Records<'a> {
     bytes: &'a [u8],
@@ -154,7 +167,7 @@ impl Iterator for Records<'_> {
                 Some(b'\r') if !quoted && self.bytes.get(self.at) == Some(&b'\n') => {}
                 None => {
                     if quoted {
-                        wrong = Some("a quoted field without an end");
+                        wrong = Some(OPEN);
                     }
                     break;
                 }

@@ -12,6 +12,12 @@
 //! reference, a small model learns the label from them, and the rest is watched as it comes. `--study`
 //! counts false alarms and delays over simulated streams, against ADWIN and Page-Hinkley.
 
+/// As the standard one, except that whoever reads no further ends the program and not with a panic.
+macro_rules! println {
+    () => { crate::say(format_args!("")) };
+    ($($text:tt)*) => { crate::say(format_args!($($text)*)) };
+}
+
 mod csv;
 mod files;
 mod model;
@@ -19,6 +25,7 @@ mod stream;
 mod study;
 
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -140,6 +147,17 @@ fn of_csv(
         row_seconds: number(3, 60) as u64,
     };
     stream::run(table, &options)
+}
+
+/// Writes a line. Where nobody reads on (`| head`), there is nothing left to do.
+fn say(text: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("drift: cannot write to the terminal: {error}");
+        std::process::exit(74);
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Problem> {

@@ -11,6 +11,12 @@
 //! traffic through the same machine. The third rehearses years of random rollouts with random
 //! faults and holds them to the promises. `--help` tells the rest; `docs/rehearsal.md` explains it.
 
+/// As the standard one, except that whoever reads no further ends the program and not with a panic.
+macro_rules! println {
+    () => { crate::say(format_args!("")) };
+    ($($text:tt)*) => { crate::say(format_args!($($text)*)) };
+}
+
 mod fault_text;
 mod forecast;
 mod numbers;
@@ -20,6 +26,7 @@ mod replay;
 mod soak;
 mod workers;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use options::{Options, Task};
@@ -72,6 +79,17 @@ fn main() -> ExitCode {
             }
             ExitCode::from(failure.code)
         }
+    }
+}
+
+/// Writes a line. Where nobody reads on (`| head`), there is nothing left to do.
+fn say(text: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("rehearse: cannot write to the terminal: {error}");
+        std::process::exit(74);
     }
 }
 

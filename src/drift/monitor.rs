@@ -44,7 +44,8 @@ pub enum DriftInput {
     Tick,
     /// Rows that were counted since the last of these.
     Seen(Box<Population>),
-    /// Requests that came due, with the labels they got, of all arms.
+    /// Requests that came due, with the labels they got, of all arms. They close no window: give
+    /// them before the rows of the same moment, and both count in the window that ends there.
     Matured(Vec<Cohort>),
     /// Which other model is warm, if any.
     Warm(Option<Name>),
@@ -221,6 +222,8 @@ impl DriftMonitor {
             population.belongs_to(&self.reference)?;
         }
         self.pass(now);
+        // The rows of the same moment follow: a window must not close between the two.
+        let closes = !matches!(input, DriftInput::Matured(_));
         let mut effects = Vec::new();
         match input {
             DriftInput::Tick => {}
@@ -229,7 +232,7 @@ impl DriftMonitor {
             DriftInput::Warm(model) => self.deployment.warm = model,
             DriftInput::Acknowledged => self.acknowledge(&mut effects),
         }
-        if self.since_window >= self.settings.window {
+        if closes && self.since_window >= self.settings.window {
             self.close(&mut effects);
         }
         Ok(effects)

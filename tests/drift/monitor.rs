@@ -215,3 +215,23 @@ fn the_same_history_gives_the_same_report_and_it_comes_back_from_json() {
     assert!(page.starts_with("<svg") && page.trim_end().ends_with("</svg>"));
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
 }
+
+#[test]
+fn rows_and_labels_of_the_moment_in_which_a_window_ends_count_in_it() {
+    let reference = reference(5_000, Rng::normal, letter);
+    let settings = MonitorSettings::default();
+    let mut monitor =
+        DriftMonitor::new(settings, reference.clone(), deployed(), Moment::ZERO).unwrap();
+    for day in 1..=7 {
+        let now = Moment::ZERO.after(day * WEEK / 7);
+        let due = labels(Arm::BASELINE, 92, 8, 100);
+        let mut effects = monitor.handle(now, DriftInput::Matured(due)).unwrap();
+        assert_eq!(effects, [], "labels close no window");
+        effects.extend(monitor.handle(now, rows(&reference, 0.0, u64::from(day))).unwrap());
+        let report = effects.iter().find_map(|effect| match effect {
+            DriftEffect::Report(report) => Some((report.rows, report.labels.served)),
+            _ => None,
+        });
+        assert_eq!(report, (day == 7).then_some((7 * 3_000, 700)), "day {day}");
+    }
+}

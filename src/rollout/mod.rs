@@ -1,5 +1,8 @@
 //! Strings strategies into a plan, and keeps its history.
 
+mod cbor_marks;
+mod cbor_reader;
+mod cbor_writer;
 pub mod freeze;
 pub mod history;
 pub mod history_line;

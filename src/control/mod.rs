@@ -7,6 +7,7 @@
 pub mod ab_test;
 pub mod blue_green;
 mod book;
+mod desk;
 pub mod dispatch;
 pub mod drift_watch;
 pub mod drill;

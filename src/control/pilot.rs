@@ -17,16 +17,15 @@ use crate::alert::alert::Alert;
 use crate::alert::alert::Severity;
 use crate::clock::{Moment, WallClock};
 use crate::control::book::Book;
+use crate::control::desk::{Desk, Owed, orders_traffic, raises, takes_back};
 use crate::control::dispatch::Dispatch;
 use crate::control::journal_file::Durability;
 use crate::control::plane::Plane;
 use crate::control::status::{JournalStatus, Status};
 use crate::date::Date;
 use crate::ids::{Name, NameError};
-use crate::machine::{Command, Drilled, Effect, Input, Machine, News, Order, Seen, Shadowing};
-use crate::observe::shadow::ShadowCounts;
-use crate::observe::snapshot::Snapshot;
-use crate::rollout::history::{HISTORY, History, Line};
+use crate::machine::{Command, Drilled, Effect, Input, Machine, News, Order};
+use crate::rollout::history::{History, Line};
 use crate::rollout::journal::{About, Entry, Snapshot as Standing};
 use crate::rollout::pipeline::{End, Rollout, State};
 use crate::route::switch::{Split, SwitchError, TrafficSwitch};
@@ -73,34 +72,6 @@ pub(crate) struct Beginning {
     pub orders: Vec<Command>,
     pub history: Vec<Line>,
     pub promoted: bool,
-}
-
-struct Desk {
-    rollout: Rollout,
-    last: Snapshot,
-    last_at: Moment,
-    last_shadow: ShadowCounts,
-    /// A share that was ordered and could not be brought into force yet.
-    owed: Option<Owed>,
-    history: VecDeque<Line>,
-    /// Whether the candidate was made the baseline, in the switch and not only in the books.
-    promoted: bool,
-    last_drill: Option<Drilled>,
-    /// Since when a drill is due.
-    drill_since: Moment,
-    drill_told: bool,
-    journal_told: bool,
-    /// Whether people know of a step back that is written nowhere.
-    unkept_told: bool,
-    ticks: u64,
-    /// When the rollout was last told the date, where its plan has dates.
-    told_date: Option<Moment>,
-}
-
-#[derive(Clone, Copy)]
-enum Owed {
-    Share(TrafficShare),
-    Promotion,
 }
 
 /// How many orders can wait for a tick.
@@ -686,80 +657,6 @@ impl std::fmt::Debug for Pilot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pilot").field("end", &self.end()).finish_non_exhaustive()
     }
-}
-
-impl Desk {
-    /// What came since the last tick. Counts of another split than the one in force are left out:
-    /// they belong to nobody's stage.
-    fn seen(
-        &self,
-        now: Moment,
-        split: Split,
-        snapshot: &Snapshot,
-        shadow: Option<&ShadowCounts>,
-    ) -> Seen {
-        let mut live = snapshot.since(&self.last);
-        live.lasted = now.since(self.last_at);
-        live.to = now;
-        if snapshot.epoch != split.epoch {
-            live.arms.clear();
-        }
-        let mut seen = Seen::live(split.candidate, live);
-        if let Some(shadow) = shadow {
-            seen = seen.with_shadow(shadow.since(&self.last_shadow));
-        }
-        seen
-    }
-
-    fn note(&mut self, line: Line) {
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(line);
-    }
-
-    fn is_drill_overdue(&self, now: Moment, due: Duration) -> bool {
-        let since = match &self.last_drill {
-            Some(drill) if drill.passed => drill.at,
-            Some(_) => return true,
-            None => self.drill_since,
-        };
-        now.since(since) > due
-    }
-}
-
-impl Owed {
-    fn order(self, split: Split) -> Split {
-        match self {
-            Self::Share(share) if share == split.candidate => split,
-            Self::Share(share) => split.shifted(share),
-            Self::Promotion => split.promoted(),
-        }
-    }
-}
-
-/// Whether carrying these out leaves the candidate with nothing.
-fn takes_back(effects: &[Effect]) -> bool {
-    let promotes = effects.iter().any(|effect| matches!(effect, Effect::Promote));
-    !promotes && last_share(effects) == Some(TrafficShare::NONE)
-}
-
-/// Whether carrying these out shows the candidate more than `split` does.
-fn raises(effects: &[Effect], split: Split) -> bool {
-    let exposes =
-        |effect: &Effect| matches!(effect, Effect::Promote | Effect::Shadow(Shadowing::On));
-    effects.iter().any(exposes) || last_share(effects).is_some_and(|share| share > split.candidate)
-}
-
-fn last_share(effects: &[Effect]) -> Option<TrafficShare> {
-    effects.iter().rev().find_map(|effect| match effect {
-        Effect::Shift(share) => Some(*share),
-        _ => None,
-    })
-}
-
-fn orders_traffic(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Shift(_) | Effect::Promote))
 }
 
 /// How long a date is carried on before the wall clock is asked again.

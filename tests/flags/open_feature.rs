@@ -1,10 +1,5 @@
 //! The `OpenFeature` provider, through the SDK's own client and without a runtime.
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context as Task, Poll, Wake, Waker};
-
 use open_feature::provider::FeatureProvider;
 use open_feature::{
     EvaluationContext, EvaluationErrorCode, EvaluationReason, FlagMetadataValue, OpenFeature,
@@ -12,25 +7,7 @@ use open_feature::{
 use pilotage::adapt::open_feature::FlagProvider;
 use pilotage::share::TrafficShare;
 use pilotage::strategy::flag::{FlagSet, FlagSpec, Value};
-
-struct Thread(std::thread::Thread);
-
-impl Wake for Thread {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Thread(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Task::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
+use pollster::block_on;
 
 fn flags() -> FlagSet {
     FlagSet::builder()

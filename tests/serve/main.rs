@@ -10,8 +10,7 @@ mod truth;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Waker};
 
 use pilotage::clock::{Clock, ManualClock};
 use pilotage::ids::Arm;
@@ -21,6 +20,7 @@ use pilotage::outcome::Status;
 use pilotage::route::switch::TrafficSwitch;
 use pilotage::serve::router::Router;
 use pilotage::share::TrafficShare;
+use pollster::block_on;
 
 /// What a [`Told`] model is to do with its next calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,24 +67,6 @@ impl Model for Told {
 
     fn shadowable(&self) -> bool {
         true
-    }
-}
-
-/// Runs a future on this thread without any runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }
 

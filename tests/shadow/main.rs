@@ -6,16 +6,14 @@ mod covariate;
 mod lane;
 mod rates;
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pilotage::outcome::Status;
 use pilotage::serve::executor::{Executor, Job, Rejected};
 use pilotage::serve::shadow_lane::Offer;
+use pollster::block_on;
 
 /// Keeps jobs until the test runs them.
 #[derive(Clone, Default)]
@@ -44,23 +42,5 @@ fn served<I, O>(input: I, output: O) -> Offer<I, O> {
         latency: Duration::from_millis(1),
         output: Some(output),
         sample: None,
-    }
-}
-
-/// Runs a future on this thread without any runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }

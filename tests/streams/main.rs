@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pilotage::clock::{Clock, ManualClock};
@@ -26,6 +26,7 @@ use pilotage::serve::router::Router;
 use pilotage::serve::stream::ItemStream;
 use pilotage::share::TrafficShare;
 use pilotage::stream_model::{Items, StreamModel};
+use pollster::block_on;
 
 /// What a [`Told`] model does next.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -201,24 +202,6 @@ fn read<C: Clock>(mut stream: ItemStream<Told, C>) -> Vec<Result<u32, Failed>> {
         assert_eq!(stream.next_item().await, None, "after the end nothing comes");
         read
     })
-}
-
-/// Runs a future on this thread without any runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }
 
 /// Polls a future once, which must not be ready, and drops it.

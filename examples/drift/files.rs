@@ -96,6 +96,7 @@ pub fn run() -> Result<HealthReport, Problem> {
         ..MonitorSettings::default()
     };
     let mut monitor = DriftMonitor::new(settings, reference, deployment, Moment::ZERO)?;
+    let mut was = Moment::ZERO;
     let mut ledger = LabelLedger::new(hour, hour)?;
     let (mut served, mut now, mut last) = (0, Moment::ZERO, None);
     let phases = [
@@ -122,7 +123,9 @@ pub fn run() -> Result<HealthReport, Problem> {
             }
             served += HOURLY;
             now = now.after(hour);
-            let mut effects = monitor.handle(now, DriftInput::Matured(ledger.matured(now)))?;
+            // Labels first, before time passes: the window that ends now has both.
+            let mut effects = monitor.handle(was, DriftInput::Matured(ledger.matured(now)))?;
+            was = now;
             effects.extend(monitor.handle(now, DriftInput::Seen(Box::new(seen)))?);
             for effect in effects {
                 match effect {

@@ -242,6 +242,7 @@ impl Stream {
         let time =
             |at: usize| Moment::ZERO.after(row * u32::try_from(at - taken).unwrap_or(u32::MAX));
         let mut monitor = DriftMonitor::new(settings, reference, deployment, Moment::ZERO)?;
+        let mut was = Moment::ZERO;
         let mut ledger = LabelLedger::new(Duration::ZERO, row)?;
         // One row at a time tells how soon; of wide tables a few at a time, to be done today.
         let batch = (self.names.len() / 20).max(1);
@@ -268,7 +269,9 @@ impl Stream {
             }
             let now = time(at + 1);
             let rows = std::mem::replace(&mut open, Population::new(monitor.reference()));
-            let mut effects = monitor.handle(now, DriftInput::Matured(ledger.matured(now)))?;
+            // Labels first, before time passes: the window that ends now has both.
+            let mut effects = monitor.handle(was, DriftInput::Matured(ledger.matured(now)))?;
+            was = now;
             effects.extend(monitor.handle(now, DriftInput::Seen(Box::new(rows)))?);
             for effect in effects {
                 match effect {

@@ -44,8 +44,9 @@ pub enum DriftInput {
     Tick,
     /// Rows that were counted since the last of these.
     Seen(Box<Population>),
-    /// Requests that came due, with the labels they got, of all arms. They close no window: give
-    /// them before the rows of the same moment, and both count in the window that ends there.
+    /// Requests that came due, with the labels they got, of all arms. Like every
+    /// input they close a window that is due. Where rows of the same moment follow, give the labels
+    /// the moment of the input before: then both count in the window that ends with those rows.
     Matured(Vec<Cohort>),
     /// Which other model is warm, if any.
     Warm(Option<Name>),
@@ -222,8 +223,6 @@ impl DriftMonitor {
             population.belongs_to(&self.reference)?;
         }
         self.pass(now);
-        // The rows of the same moment follow: a window must not close between the two.
-        let closes = !matches!(input, DriftInput::Matured(_));
         let mut effects = Vec::new();
         match input {
             DriftInput::Tick => {}
@@ -232,7 +231,7 @@ impl DriftMonitor {
             DriftInput::Warm(model) => self.deployment.warm = model,
             DriftInput::Acknowledged => self.acknowledge(&mut effects),
         }
-        if closes && self.since_window >= self.settings.window {
+        if self.since_window >= self.settings.window {
             self.close(&mut effects);
         }
         Ok(effects)

@@ -174,8 +174,11 @@ impl Fold {
         for (bucket, count) in &spilled.failed {
             counts.failed_latency.record_bucket(*bucket, *count);
         }
+        let past = &mut self.past[arm];
+        past.fell_back += spilled.chosen_fell_back;
         for (at, count) in spilled.chosen.iter().enumerate() {
-            self.past[arm].ended[at] += count;
+            past.ended[at] += count;
+            past.detail_lost += count;
         }
     }
 

@@ -43,8 +43,9 @@ struct Cell {
     ended: [AtomicU64; 5],
     marks: [AtomicU64; Marks::COUNT],
     fell_back: AtomicU64,
-    /// Calls that are no evidence, by status.
+    /// Calls that are no evidence, by status, and how many of them the baseline answered instead.
     chosen: [AtomicU64; 5],
+    chosen_fell_back: AtomicU64,
     /// Latencies of answers, then of failures.
     latency: [Box<[AtomicU32]>; 2],
 }
@@ -58,8 +59,11 @@ pub struct Spilled {
     pub marks: [u64; Marks::COUNT],
     /// Calls the baseline answered instead.
     pub fell_back: u64,
-    /// Calls that are no evidence, by status number; not in `ended`.
+    /// Calls that are no evidence, by status number; not in `ended`. Their marks and latencies are
+    /// lost with the rest.
     pub chosen: [u64; 5],
+    /// Of those, calls the baseline answered instead.
+    pub chosen_fell_back: u64,
     /// Bucket and count of answers.
     pub answered: Vec<(usize, u64)>,
     /// Bucket and count of failures.
@@ -97,6 +101,9 @@ impl Overflow {
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         if words.draw() == Draw::Chosen {
             count(&cell.chosen[status]);
+            if words.fell_back() {
+                count(&cell.chosen_fell_back);
+            }
         } else {
             count(&cell.ended[status]);
             for (number, counter) in cell.marks.iter().enumerate() {
@@ -180,6 +187,7 @@ impl Cell {
             marks: std::array::from_fn(|_| AtomicU64::new(0)),
             fell_back: AtomicU64::new(0),
             chosen: std::array::from_fn(|_| AtomicU64::new(0)),
+            chosen_fell_back: AtomicU64::new(0),
             latency: [buckets(), buckets()],
         }
     }
@@ -198,6 +206,7 @@ impl Cell {
             marks: all(&self.marks),
             fell_back: self.fell_back.swap(0, Ordering::Relaxed),
             chosen: all(&self.chosen),
+            chosen_fell_back: self.chosen_fell_back.swap(0, Ordering::Relaxed),
             answered: buckets(&self.latency[0]),
             failed: buckets(&self.latency[1]),
         }

@@ -470,11 +470,11 @@ impl<M: Model, C: Clock> Router<M, C> {
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
         };
-        let failed = match guard.settle(unsettled) {
+        let mut failed = match guard.settle(unsettled) {
             Settled::Done(error) => return Err(error),
             Settled::Failed(failed) => failed,
         };
-        let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
+        let Some(held) = failed.stand_in.take() else { return failed.give_up() };
         let call = self.inner.call_of(Arm::BASELINE);
         let again = caught_future(|| held.value().predict(input, call)).await;
         failed.answered_by(held.value(), again)
@@ -556,14 +556,14 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
     #[inline(never)]
     fn recover_sync(
         &self,
-        settled: Settled<<M as SyncModel>::Error>,
+        settled: Settled<'_, M, <M as SyncModel>::Error>,
         input: &<M as SyncModel>::Input,
     ) -> Result<Answer<<M as SyncModel>::Output>, <M as SyncModel>::Error> {
-        let failed = match settled {
+        let mut failed = match settled {
             Settled::Done(error) => return Err(error),
             Settled::Failed(failed) => failed,
         };
-        let Some(held) = self.inner.stand_in(&failed) else { return failed.give_up() };
+        let Some(held) = failed.stand_in.take() else { return failed.give_up() };
         let call = self.inner.call_of(Arm::BASELINE);
         let again = caught(|| held.value().predict_sync(input, call));
         failed.answered_by(held.value(), again)
@@ -586,18 +586,20 @@ struct Unanswered<'r, M> {
 }
 
 /// How a call stands after its model has not answered.
-enum Settled<E> {
+enum Settled<'r, M, E> {
     /// The caller hears the model's own error.
     Done(E),
-    Failed(Failed<E>),
+    Failed(Failed<'r, M, E>),
 }
 
 /// A call of which the arm assigned has failed. It is recorded; nobody has answered yet.
-struct Failed<E> {
+struct Failed<'r, M, E> {
     arm: Arm,
     ticket: Ticket,
     how: Failure<E>,
-    may_fall_back: bool,
+    /// The baseline, where it is to answer instead. Held before the call is counted: where there is
+    /// none, nobody fell back on it.
+    stand_in: Option<Held<'r, M>>,
 }
 
 enum Failure<E> {
@@ -614,17 +616,17 @@ impl<M, C: Clock> Guard<'_, M, C> {
     }
 }
 
-impl<M: Model, C: Clock> Guard<'_, M, C> {
+impl<'r, M: Model, C: Clock> Guard<'r, M, C> {
     #[cold]
     #[inline(never)]
-    fn settle(self, unsettled: Result<M::Error, Payload>) -> Settled<M::Error> {
+    fn settle(self, unsettled: Result<M::Error, Payload>) -> Settled<'r, M, M::Error> {
         match unsettled {
             Ok(error) => self.settle_error(error),
             Err(payload) => Settled::Failed(self.settle_panic(payload)),
         }
     }
 
-    fn settle_error(self, error: M::Error) -> Settled<M::Error> {
+    fn settle_error(self, error: M::Error) -> Settled<'r, M, M::Error> {
         let arm = self.arm();
         let status = match caught(|| self.model().status_of(&error)) {
             Ok(status) => status,
@@ -634,11 +636,11 @@ impl<M: Model, C: Clock> Guard<'_, M, C> {
             }
         };
         let blames_the_model = matches!(status, Status::Error | Status::Timeout | Status::Panicked);
-        if blames_the_model && arm != Arm::BASELINE && self.inner().fallback == Fallback::OnFailure
-        {
+        let may_fall_back = self.inner().fallback == Fallback::OnFailure && blames_the_model;
+        if let Some(stand_in) = self.stand_in(may_fall_back) {
             let ticket = self.finish_elsewhere(status);
             let how = Failure::Error(error);
-            return Settled::Failed(Failed { arm, ticket, how, may_fall_back: true });
+            return Settled::Failed(Failed { arm, ticket, how, stand_in: Some(stand_in) });
         }
         let mut outcome = Outcome::ok();
         outcome.status = status;
@@ -646,24 +648,32 @@ impl<M: Model, C: Clock> Guard<'_, M, C> {
         Settled::Done(error)
     }
 
-    fn settle_panic(self, payload: Payload) -> Failed<M::Error> {
+    fn settle_panic(self, payload: Payload) -> Failed<'r, M, M::Error> {
         let (arm, epoch) = (self.arm(), self.epoch());
         let error = caught(|| self.model().error_for_panic()).unwrap_or_else(|again| {
             discard(again);
             None
         });
-        let may_fall_back = arm != Arm::BASELINE && self.inner().fallback != Fallback::Never;
         self.inner().note_panic(arm, epoch);
-        let ticket = if may_fall_back {
+        let stand_in = self.stand_in(self.inner().fallback != Fallback::Never);
+        let ticket = if stand_in.is_some() {
             self.finish_elsewhere(Status::Panicked)
         } else {
             self.finish(Outcome::panicked())
         };
-        Failed { arm, ticket, how: Failure::Panic(payload, error), may_fall_back }
+        Failed { arm, ticket, how: Failure::Panic(payload, error), stand_in }
+    }
+
+    /// The baseline, to answer in this arm's stead, if it may and is there.
+    fn stand_in(&self, may: bool) -> Option<Held<'r, M>> {
+        let inner = self.inner();
+        let may = may && self.arm() != Arm::BASELINE;
+        let held = may.then(|| inner.slots.hold(Place::here(), inner.word.packed().primary()));
+        held.flatten().map(|(held, _)| held)
     }
 }
 
-impl<E> Failed<E> {
+impl<M, E> Failed<'_, M, E> {
     #[cold]
     fn give_up<O>(self) -> Result<Answer<O>, E> {
         match self.how {
@@ -706,17 +716,6 @@ impl<E> Failed<E> {
                 self.give_up()
             }
         }
-    }
-}
-
-impl<M, C: Clock> Inner<M, C> {
-    /// The baseline, to answer in the stead of an arm that failed.
-    #[cold]
-    fn stand_in<E>(&self, failed: &Failed<E>) -> Option<Held<'_, M>> {
-        if !failed.may_fall_back {
-            return None;
-        }
-        self.slots.hold(Place::here(), self.word.packed().primary()).map(|(held, _)| held)
     }
 }
 

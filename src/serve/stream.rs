@@ -160,11 +160,8 @@ impl<M: StreamModel, C: Clock> Router<M, C> {
             Opening::Failed(failure) => failure,
         };
         let error = metered.guard.model().error_of(&failure);
-        if !metered.settle(&failure) {
-            return give_up(failure, error);
-        }
+        let Some(kept) = metered.settle(&failure) else { return give_up(failure, error) };
         let inner = self.inner();
-        let Some(kept) = inner.keep_baseline() else { return give_up(failure, error) };
         let (first, items) = match open(kept.model(), input, inner.call_of(Arm::BASELINE)).await {
             Opening::Begun(items, first) => (Some(first), Some(items)),
             Opening::Empty => (None, None),
@@ -455,15 +452,18 @@ impl<M, C: Clock> Metered<M, C> {
 }
 
 impl<M: StreamModel, C: Clock> Metered<M, C> {
-    /// Counts a failure before the first item, and says whether the baseline may answer instead.
-    fn settle(&mut self, failure: &Failure<M::Error>) -> bool {
+    /// Counts a failure before the first item, and gives the baseline if it is to answer instead.
+    fn settle(&mut self, failure: &Failure<M::Error>) -> Option<Kept<M>> {
         let may = match (self.guard.inner().fallback, failure) {
             (Fallback::Never, _) => false,
             (Fallback::OnPanic, _) => matches!(failure, Failure::Panic(_)),
             (Fallback::OnFailure, _) => true,
         };
         let may = may && self.guard.arm() != Arm::BASELINE;
-        self.broken(failure, may)
+        // Held before the call is counted: where there is none, nobody fell back on it.
+        let kept = may.then(|| self.guard.inner().keep_baseline()).flatten();
+        let fell_back = self.broken(failure, kept.is_some());
+        kept.filter(|_| fell_back)
     }
 
     /// Counts a failure; with `may_fall_back`, as one the baseline makes up for, unless the model's

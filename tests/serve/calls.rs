@@ -6,6 +6,7 @@ use pilotage::clock::{ManualClock, Moment};
 use pilotage::ids::{Arm, Segment};
 use pilotage::model;
 use pilotage::outcome::{Outcome, Status};
+use pilotage::route::switch::TrafficSwitch;
 use pilotage::serve::builder::{BuildError, Fallback};
 use pilotage::serve::request::Request;
 use pilotage::serve::router::{DeployError, Retired, Router};
@@ -77,6 +78,21 @@ fn a_candidate_that_fails_is_covered_where_the_policy_says_so() {
     let both_fail = block_on(router.predict(Request::of("user"), &Do::Fail));
     assert_eq!(both_fail, Err(Failed), "the model's own error, never one of ours");
     assert_eq!(ended(&router.snapshot().arms, Arm::CANDIDATE), [0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn nobody_falls_back_on_a_baseline_that_is_not_there() {
+    let clock = ManualClock::new();
+    let model = Told { bad_arm: None, clock };
+    let router = Router::builder("alone").fallback(Fallback::OnFailure).stable("old", model);
+    let router = router.build().unwrap();
+    // Promoted without a candidate: what stands serves, but nothing is where the baseline would be.
+    router.switch().shift(&router.split().promoted()).unwrap();
+    shift(&router, TrafficShare::ALL);
+    assert_eq!(block_on(router.predict(Request::of("user"), &Do::Fail)), Err(Failed));
+    let arms = router.totals();
+    assert_eq!(ended(&arms, Arm::CANDIDATE), [0, 1, 0, 0, 0]);
+    assert_eq!(arms[1].fell_back, 0, "nobody answered instead");
 }
 
 #[test]

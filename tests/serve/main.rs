@@ -4,6 +4,8 @@ mod arms;
 mod audience;
 mod calls;
 mod conservation;
+mod crowd;
+mod ledger;
 mod shadow;
 mod truth;
 

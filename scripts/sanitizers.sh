@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the stress test of the request path under ThreadSanitizer and AddressSanitizer, and the tests
-# of the one file with `unsafe` under Miri. Needs a nightly compiler with `rust-src` and `miri`; says
-# so where there is none.
+# of the one file with `unsafe`, of the rings, the overflow and the models' slots under Miri. Needs a
+# nightly compiler with `rust-src` and `miri`; says so where there is none.
 #
 # Usage: scripts/sanitizers.sh [thread|address|miri ...]      (all three without arguments)
 set -eu
@@ -20,7 +20,8 @@ for what in ${*:-thread address miri}; do
         miri)
             # Isolation off: the stress test counts on real threads taking turns.
             MIRIFLAGS="-Zmiri-disable-isolation" CARGO_TARGET_DIR="$target" \
-                cargo +nightly miri test --lib observe::lender
+                cargo +nightly miri test --lib -- observe::lender observe::ring observe::solo_ring \
+                observe::overflow observe::thread_place serve::slots serve::catch
             ;;
         thread | address)
             # The standard library is instrumented too: its `Arc` fences count.

@@ -110,11 +110,11 @@ fn a_flagd_file_answers_through_the_same_api() {
                   "defaultVariant": "a", "metadata": {"team": "search"},
                   "targeting": {"if": [{">": [{"var": "$flagd.timestamp"}, 100]}, "b", null]}},
         "dark": {"state": "DISABLED", "variants": {"on": true}, "defaultVariant": "on"}}}"#;
-    let set = Arc::new(FlagdSet::new(file, Options::default()).unwrap());
+    let set = std::sync::Arc::new(FlagdSet::new(file, Options::default()).unwrap());
     for (now, size, reason) in
         [(99, 3, EvaluationReason::Default), (101, 4, EvaluationReason::TargetingMatch)]
     {
-        let provider = FlagdProvider::new(Arc::clone(&set), move || now);
+        let provider = FlagdProvider::new(std::sync::Arc::clone(&set), move || now);
         let answer = block_on(provider.resolve_struct_value("model", &of("x"))).unwrap();
         assert_eq!(answer.value.fields["size"].as_i64(), Some(size));
         assert_eq!(answer.reason, Some(reason));
@@ -168,7 +168,8 @@ mod through_the_client {
             add("astray", json!({"targeting": {"cat": ["no such variant"]}}));
         }
         let file = json!({"flags": flags}).to_string();
-        let flags = Arc::new(FlagdSet::new(file.as_bytes(), Options::default()).unwrap());
+        let flags =
+            std::sync::Arc::new(FlagdSet::new(file.as_bytes(), Options::default()).unwrap());
         block_on(async {
             let mut api = OpenFeature::default();
             api.set_provider(FlagdProvider::new(flags, || 1_700_000_000)).await;

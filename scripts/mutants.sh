@@ -9,8 +9,11 @@ target=${CARGO_TARGET_DIR:-target}/loom
 log=$target/log
 mkdir -p "$target"
 
-# Only this crate is built anew for a mutant: its `cfg` is given to the last compiler call alone.
+# Runs the models whose names begin so. Only this crate is built anew for a mutant: its `cfg` is given
+# to the last compiler call alone.
 models() {
+    which=$1
+    shift
     binary=$(RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$target" CARGO_PROFILE_TEST_OPT_LEVEL=2 \
         cargo rustc --quiet --lib --profile test --message-format=json -- "$@" 2>"$log" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
@@ -19,10 +22,10 @@ models() {
         echo "the models do not compile with: $*" >&2
         exit 1
     fi
-    LOOM_MAX_PREEMPTIONS=3 "$binary" loom_ >"$log" 2>&1
+    LOOM_MAX_PREEMPTIONS=3 "$binary" "$which" >"$log" 2>&1
 }
 
-if ! models; then
+if ! models loom_; then
     cat "$log"
     echo "the models fail on the code as it is" >&2
     exit 1
@@ -31,9 +34,16 @@ grep "test result" "$log"
 [ "${1:-}" = --models-only ] && exit 0
 
 survivors=0
-for mutant in solo_written solo_read writer_stamp reader_stamp claim overflow_counted overflow_clear_last \
-    table_before_revision kept_under_announced call_went call_back take_back take_went; do
-    if models --cfg "pilotage_mutant=\"$mutant\""; then
+# A file and what is weakened in it: only that file's own models are asked, which must notice by
+# themselves.
+for pair in solo_ring::loom_tests/solo_written solo_ring::loom_tests/solo_read \
+    ring::loom_tests/writer_stamp ring::loom_tests/reader_stamp ring::loom_tests/claim \
+    overflow::loom_tests/overflow_counted overflow::loom_tests/overflow_clear_last \
+    local::tests::loom/table_before_revision local::tests::loom/kept_under_announced \
+    lender::loom_tests/call_went lender::loom_tests/call_back lender::loom_tests/take_back \
+    lender::loom_tests/take_went; do
+    mutant=${pair#*/}
+    if models "::${pair%/*}" --cfg "pilotage_mutant=\"$mutant\""; then
         echo "SURVIVED  $mutant"
         survivors=1
     else

@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn a_call_of_long_ago_never_waits_in_the_bank_of_a_split_to_come() {
-        for back in 0..40_u16 {
+        // As many as there are banks, and one: Miri takes long over each.
+        let (from, to) = if cfg!(miri) { (4, 9) } else { (0, 40) };
+        for back in from..to {
             let (begun, now) = (Epoch::new(3), Epoch::new(3 + back));
             let overflow = Overflow::new(1, begun);
             overflow.advance(now);

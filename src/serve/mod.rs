@@ -2,6 +2,7 @@
 //!
 //! A [`router`] is what a handler holds. Nothing here decides anything about a rollout.
 
+mod answer;
 pub mod builder;
 mod catch;
 pub mod executor;

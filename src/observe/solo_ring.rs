@@ -167,28 +167,31 @@ mod tests {
         let (ring, mut reader) = SoloRing::starting_at(8, u64::MAX - 100);
         let count = if cfg!(miri) { 500 } else { 100_000 };
         let mut got = Vec::new();
+        let full = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                let mut refused = 0_u64;
                 for number in 0..count {
                     while !ring.push(words(number)) {
-                        refused += 1;
+                        full.store(true, std::sync::atomic::Ordering::Relaxed);
                         std::thread::yield_now();
                     }
                 }
-                refused
             });
+            // Not before the ring was full once, whichever thread is given its turn first.
+            while !full.load(std::sync::atomic::Ordering::Relaxed) && !writer.is_finished() {
+                std::thread::yield_now();
+            }
             while got.len() < count as usize {
-                if ring.drain(&mut reader, |Words([first, second])| {
+                let read = ring.drain(&mut reader, |Words([first, second])| {
                     assert_eq!(second, !first, "a torn record");
                     got.push(first);
-                }) == 0
-                {
+                });
+                if read == 0 {
                     std::thread::yield_now();
                 }
             }
-            assert!(writer.join().unwrap() > 0, "the ring was never full");
         });
+        assert!(full.into_inner(), "the ring was never full");
         assert!(got.into_iter().eq(0..count));
     }
 }

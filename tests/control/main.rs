@@ -301,27 +301,32 @@ fn requests_never_meet_the_wrong_model_while_labels_are_swapped() {
     slots.deploy("v2", named("v2"), |_| Ok(())).unwrap();
     slots.switch().unwrap();
     let stop = AtomicBool::new(false);
+    let calls = [AtomicU64::new(0), AtomicU64::new(0)];
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut calls = 0_u64;
-                    while !stop.load(Ordering::Relaxed) {
-                        let answer = router.predict_sync(&Request::of(calls), &0).unwrap();
-                        assert_eq!(answer.output, "v2");
-                        calls += 1;
-                    }
-                    calls
-                })
+        let (router, stop) = (&router, &stop);
+        let readers = calls.each_ref().map(|calls| {
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let user = calls.load(Ordering::Relaxed);
+                    let answer = router.predict_sync(&Request::of(user), &0).unwrap();
+                    assert_eq!(answer.output, "v2");
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
             })
-            .collect();
-        std::thread::park_timeout(Duration::from_millis(50));
-        slots.promote().unwrap();
-        std::thread::park_timeout(Duration::from_millis(50));
+        });
+        // Until each of them has gone on for a while: they may be given their turns late.
+        let let_them_run = || {
+            let goals = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed) + 1_000);
+            let behind = || (0..2).any(|at| calls[at].load(Ordering::Relaxed) < goals[at]);
+            while behind() && !readers.iter().any(|reader| reader.is_finished()) {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        };
+        let_them_run();
+        let promoted = slots.promote();
+        let_them_run();
         stop.store(true, Ordering::Relaxed);
-        for reader in readers {
-            assert!(reader.join().unwrap() > 0);
-        }
+        promoted.unwrap();
     });
     assert_eq!(slots.state().serving().as_str(), "v2");
     slots.roll_back("nothing to take back");

@@ -68,7 +68,7 @@ fn rate(counts: &ArmCounts) -> f64 {
 struct Ours(StageJudge);
 
 fn ours(guardrails: Vec<Guardrail>, before: &Before) -> Box<dyn Rule> {
-    let none = HardRails { panics: None, failures_without_success: None };
+    let none = HardRails { panics: None, failures_without_success: None, hung: None };
     let judge = StageJudge::new(guardrails, 0.01, 0.05, before.planned)
         .expect("the usual guardrails can be used")
         .with_rails(none)

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod excess;
 pub mod experiment;
 pub mod guardrail;
+pub mod hangs;
 pub mod latency;
 pub mod ledger;
 pub mod paired;

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Epoch;
 use crate::judge::evidence::{Log, Schedule, Sums};
 use crate::judge::guardrail::{Action, Guardrail, Measure, NoData};
+use crate::judge::hangs::{Hung, Overdue};
 use crate::judge::stage::{JudgeError, StageJudge};
 use crate::judge::times::{Timed, Times};
-use crate::judge::verdict::{ArmReading, Finding, Reading};
+use crate::judge::verdict::{ArmReading, Finding, Rail, Reading};
 use crate::observe::histogram::RELATIVE_ERROR;
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status;
@@ -35,6 +37,8 @@ pub struct ReferenceJudge {
     seen_at: Duration,
     reference: ArmCounts,
     seen: ArmCounts,
+    #[serde(default)]
+    overdue: Overdue,
 }
 
 /// A guardrail as a bar.
@@ -104,11 +108,12 @@ impl ReferenceJudge {
             seen_at: Duration::ZERO,
             reference: reference.clone(),
             seen: ArmCounts::default(),
+            overdue: Overdue::default(),
         })
     }
 
-    /// Takes in a batch that covers `lasted`.
-    pub fn observe(&mut self, lasted: Duration, counts: &ArmCounts) {
+    /// Takes in a batch that was made under the split of `epoch` and covers `lasted`.
+    pub fn observe(&mut self, epoch: Epoch, lasted: Duration, counts: &ArmCounts) {
         let begun = self.schedule.begun(self.elapsed);
         if begun > self.begun {
             for bar in &mut self.bars {
@@ -119,11 +124,20 @@ impl ReferenceJudge {
         for bar in &mut self.bars {
             bar.add(counts);
         }
+        self.overdue.observe(HUNG, epoch, lasted, &ArmCounts::default(), counts);
         self.elapsed = self.elapsed.saturating_add(lasted);
         if counts.judged() > 0 {
             self.seen_at = self.elapsed;
         }
         self.seen.merge(counts);
+    }
+
+    /// The fixed rule that takes the candidate back, if one does: calls that do not end, where the
+    /// reference's did. It comes before the guardrails.
+    #[must_use]
+    pub fn rail(&self) -> Option<Rail> {
+        let calls = self.overdue.found(HUNG, Some(&self.reference))?;
+        Some(Rail::Hung { calls, after: HUNG.after })
     }
 
     /// What was seen of the candidate.
@@ -156,7 +170,7 @@ impl ReferenceJudge {
     /// Whether every guardrail that decides something is shown to hold.
     #[must_use]
     pub fn all_safe(&self) -> bool {
-        self.all_safe_in(&self.readings())
+        self.rail().is_none() && self.all_safe_in(&self.readings())
     }
 
     /// How long no call came, where that is longer than usual: evidence that is no longer fresh
@@ -180,6 +194,9 @@ impl ReferenceJudge {
     /// What follows from all readings together.
     #[must_use]
     pub(crate) fn standing(&self) -> Standing {
+        if self.rail().is_some() {
+            return Standing::Harm;
+        }
         let readings = self.readings();
         if broken(&readings, Action::RollBack).is_some() {
             Standing::Harm
@@ -212,6 +229,9 @@ fn broken(readings: &[Reading], action: Action) -> Option<&Reading> {
 
 impl fmt::Display for ReferenceJudge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rail) = self.rail() {
+            return write!(f, "roll back: {rail}");
+        }
         let readings = self.readings();
         if let Some(harm) = broken(&readings, Action::RollBack) {
             return write!(f, "roll back: {harm} (against the baseline as last seen)");
@@ -429,6 +449,8 @@ fn below_grid(height: f64) -> Grid {
 }
 
 const GRID: usize = 20;
+/// The rule that stages beside a baseline have by default.
+const HUNG: Hung = Hung::USUAL;
 /// One-sided 95 % quantile of the normal distribution.
 const Z95: f64 = 1.644_853_626_951_472;
 /// No bar is higher: a candidate that fails 95 % of its calls is above any.
@@ -457,7 +479,7 @@ mod tests {
     #[test]
     fn the_same_behaviour_as_before_is_shown_to_be_safe() {
         let mut judge = judge(&counts(20_000, 20, 1_000_000));
-        (0..200).for_each(|_| judge.observe(SECOND, &counts(100, 0, 1_000_000)));
+        (0..200).for_each(|_| judge.observe(Epoch::new(0), SECOND, &counts(100, 0, 1_000_000)));
         assert!(judge.all_safe(), "{judge}");
         assert!(judge.harm().is_none());
     }
@@ -465,20 +487,20 @@ mod tests {
     #[test]
     fn what_was_shown_before_a_silence_promotes_nobody_until_calls_come_again() {
         let mut judge = judge(&counts(20_000, 20, 1_000_000));
-        (0..200).for_each(|_| judge.observe(SECOND, &counts(100, 0, 1_000_000)));
-        (0..20).for_each(|_| judge.observe(60 * SECOND, &ArmCounts::default()));
+        (0..200).for_each(|_| judge.observe(Epoch::new(0), SECOND, &counts(100, 0, 1_000_000)));
+        (0..20).for_each(|_| judge.observe(Epoch::new(0), 60 * SECOND, &ArmCounts::default()));
         assert!(!judge.all_safe() && judge.harm().is_none(), "{judge}");
         assert!(judge.to_string().contains("no call has come"), "{judge}");
-        judge.observe(SECOND, &counts(100, 0, 1_000_000));
+        judge.observe(Epoch::new(0), SECOND, &counts(100, 0, 1_000_000));
         assert!(judge.all_safe(), "{judge}");
     }
 
     #[test]
     fn a_model_that_begins_to_fail_at_full_traffic_is_caught() {
         let mut judge = judge(&counts(20_000, 20, 1_000_000));
-        (0..1_000).for_each(|_| judge.observe(SECOND, &counts(100, 0, 1_000_000)));
+        (0..1_000).for_each(|_| judge.observe(Epoch::new(0), SECOND, &counts(100, 0, 1_000_000)));
         let caught = (1..=5).find(|_| {
-            judge.observe(SECOND, &counts(85, 15, 1_000_000));
+            judge.observe(Epoch::new(0), SECOND, &counts(85, 15, 1_000_000));
             judge.harm().is_some()
         });
         assert!(caught.is_some(), "{judge}");
@@ -489,7 +511,7 @@ mod tests {
     fn a_model_that_becomes_slow_at_full_traffic_is_caught() {
         let mut judge = judge(&counts(20_000, 20, 1_000_000));
         let caught = (1..=10).find(|_| {
-            judge.observe(SECOND, &counts(100, 0, 3_000_000));
+            judge.observe(Epoch::new(0), SECOND, &counts(100, 0, 3_000_000));
             judge.harm().is_some()
         });
         assert!(caught.is_some(), "{judge}");
@@ -500,7 +522,7 @@ mod tests {
         let idle = judge(&counts(20_000, 20, 1_000_000));
         assert!(!idle.all_safe() && idle.harm().is_none());
         let mut blind = judge(&ArmCounts::default());
-        blind.observe(SECOND, &counts(0, 1_000, 1));
+        blind.observe(Epoch::new(0), SECOND, &counts(0, 1_000, 1));
         assert!(!blind.all_safe() && blind.harm().is_none());
         assert!(blind.to_string().contains("nothing is shown"), "{blind}");
     }

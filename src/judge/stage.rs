@@ -18,6 +18,7 @@ use crate::ids::Arm;
 use crate::judge::assess::{Depth, Evidence, Setting};
 use crate::judge::evidence::Schedule;
 use crate::judge::guardrail::{Action, Guardrail, GuardrailError, Measure, NoData};
+use crate::judge::hangs::{Hung, Overdue};
 use crate::judge::latency::Past;
 use crate::judge::sample_ratio::{Shares, Visits};
 use crate::judge::verdict::{
@@ -37,12 +38,17 @@ pub struct HardRails {
     /// So many failed candidate calls since the last batch with a success are enough, if the
     /// baseline had a success in that time. `None` for no such rule.
     pub failures_without_success: Option<u64>,
+    /// So many candidate calls that do not end are enough, unless the baseline's are as long.
+    /// Nothing is said of arms that stream: a stream may flow for as long as it likes. `None` for
+    /// no such rule.
+    #[serde(default)]
+    pub hung: Option<Hung>,
 }
 
 impl Default for HardRails {
-    /// 3 panics; 10 failures without a success.
+    /// 3 panics; 10 failures without a success; 10 calls that have not ended after a minute.
     fn default() -> Self {
-        Self { panics: Some(3), failures_without_success: Some(10) }
+        Self { panics: Some(3), failures_without_success: Some(10), hung: Some(Hung::default()) }
     }
 }
 
@@ -72,7 +78,8 @@ pub enum JudgeError {
 
 /// Judges one stage.
 ///
-/// Memory: about 100 KB for the histograms of two arms, 400 KB where they stream, plus 24 restarts of counts a guardrail.
+/// Memory: about 100 KB for the histograms of two arms, 400 KB where they stream, plus 24 restarts
+/// of counts a guardrail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageJudge {
     guardrails: Vec<Guardrail>,
@@ -90,6 +97,8 @@ pub struct StageJudge {
     share: TrafficShare,
     candidate_seen_at: Duration,
     streak: Streak,
+    #[serde(default)]
+    overdue: Overdue,
     shares: Shares,
 }
 
@@ -171,6 +180,7 @@ impl StageJudge {
             share: TrafficShare::NONE,
             candidate_seen_at: Duration::ZERO,
             streak: Streak::default(),
+            overdue: Overdue::default(),
             shares: Shares::default(),
         })
     }
@@ -217,6 +227,9 @@ impl StageJudge {
         }
         self.past.add(baseline);
         self.shares.add(share, baseline, candidate);
+        if let Some(rule) = self.rails.hung {
+            self.overdue.observe(rule, delta.epoch, delta.lasted, baseline, candidate);
+        }
         for ((seen, lately), counts) in
             self.seen.iter_mut().zip(&mut self.lately.now).zip([baseline, candidate])
         {
@@ -387,9 +400,13 @@ impl StageJudge {
             }
         }
         let Streak { failures, baseline_successes } = self.streak;
-        let most = self.rails.failures_without_success?;
-        (failures >= most.max(1) && baseline_successes > 0)
-            .then_some(Rail::OnlyFailures { failures })
+        if self.rails.failures_without_success.is_some_and(|most| failures >= most.max(1))
+            && baseline_successes > 0
+        {
+            return Some(Rail::OnlyFailures { failures });
+        }
+        let rule = self.rails.hung?;
+        self.overdue.found(rule, None).map(|calls| Rail::Hung { calls, after: rule.after })
     }
 
     fn both_fail(&self) -> Option<Doubt> {

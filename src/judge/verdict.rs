@@ -182,6 +182,7 @@ impl Cause {
             Self::Guardrail(reading) => &reading.guardrail,
             Self::Rail(Rail::Panics { .. }) => "panics",
             Self::Rail(Rail::OnlyFailures { .. }) => "failures without a success",
+            Self::Rail(Rail::Hung { .. }) => "calls that do not end",
         }
     }
 }
@@ -210,6 +211,13 @@ pub enum Rail {
         /// How many.
         failures: u64,
     },
+    /// Calls of the candidate do not end.
+    Hung {
+        /// How many at least.
+        calls: u64,
+        /// They began longer ago than this.
+        after: Duration,
+    },
 }
 
 impl fmt::Display for Rail {
@@ -222,6 +230,11 @@ impl fmt::Display for Rail {
                 f,
                 "the candidate's last {failures} calls failed and none succeeded, while the baseline \
                  answered (hard rail)"
+            ),
+            Self::Hung { calls, after } => write!(
+                f,
+                "{calls} calls of the candidate began more than {after:?} ago and have not ended, \
+                 unlike the baseline's (hard rail)"
             ),
         }
     }

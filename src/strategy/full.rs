@@ -43,7 +43,7 @@ impl Full {
     /// Takes in a batch.
     pub fn observe(&mut self, seen: &Seen) {
         if let Some(counts) = seen.live.arm(Arm::CANDIDATE) {
-            self.judge.observe(seen.live.lasted, counts);
+            self.judge.observe(seen.live.epoch, seen.live.lasted, counts);
         }
     }
 

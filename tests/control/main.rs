@@ -1,6 +1,7 @@
 //! A pilot, a real router and a clock that moves when told to.
 
 mod blue_green;
+mod hangs;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -165,7 +165,7 @@ fn a_candidate_alone_is_held_to_the_pace_the_baseline_had() {
         let mut judge =
             ReferenceJudge::new(vec![Guardrail::pace()], 0.01, 0.05, HOUR, &baseline).unwrap();
         for _ in 0..10 {
-            judge.observe(Duration::from_secs(60), &paced(&mut random, 100, factor));
+            judge.observe(Epoch::new(0), Duration::from_secs(60), &paced(&mut random, 100, factor));
         }
         let readings = judge.readings();
         assert_eq!(readings[0].finding == pilotage::judge::verdict::Finding::Harm, taken_back);

@@ -39,6 +39,7 @@ survivors=0
 for pair in solo_ring::loom_tests/solo_written solo_ring::loom_tests/solo_read \
     ring::loom_tests/writer_stamp ring::loom_tests/reader_stamp ring::loom_tests/claim \
     overflow::loom_tests/overflow_counted overflow::loom_tests/overflow_clear_last \
+    streams::loom_tests/streams_counted streams::loom_tests/streams_clear_last \
     local::tests::loom/table_before_revision local::tests::loom/kept_under_announced \
     lender::loom_tests/call_went lender::loom_tests/call_back lender::loom_tests/take_back \
     lender::loom_tests/take_went; do

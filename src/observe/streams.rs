@@ -111,7 +111,7 @@ impl Streams {
             add(cell);
         }
         // Pairs with the Acquire of `take`: who sees the bit sees the counts.
-        self.dirty.fetch_or(1 << bank, Ordering::Release);
+        self.dirty.fetch_or(1 << bank, COUNTED);
     }
 
     /// Where a stream of this key counts; see [`Overflow`](crate::observe::overflow::Overflow).
@@ -202,14 +202,24 @@ impl Streams {
             return;
         }
         // Cleared first: a stream that ends while we read sets it again.
-        self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
+        if !CLEAR_LAST {
+            self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
+        }
         for (arm, counts) in into.iter_mut().enumerate() {
             if let Some(cell) = self.cells[bank * self.arms + arm].load().as_deref() {
                 cell.take(counts);
             }
         }
+        if CLEAR_LAST {
+            self.dirty.fetch_and(!(1 << bank), Ordering::Acquire);
+        }
     }
 }
+
+// What matters has a name, so that `scripts/mutants.sh` can spoil it and show that a test notices.
+const COUNTED: Ordering =
+    if cfg!(pilotage_mutant = "streams_counted") { Ordering::Relaxed } else { Ordering::Release };
+const CLEAR_LAST: bool = cfg!(pilotage_mutant = "streams_clear_last");
 
 impl Kept {
     fn not_in_windows(&mut self) -> Vec<StreamCounts> {
@@ -368,5 +378,42 @@ mod tests {
             drop(streams.counts(Epoch::new(epoch)));
         }
         assert_eq!(streams.memory_bytes(), bytes);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::ids::{Arm, Segment};
+
+    #[test]
+    fn loom_a_stream_that_ends_while_others_are_taken_is_not_lost() {
+        static TAKEN_MEANWHILE: AtomicUsize = AtomicUsize::new(0);
+        loom::model(|| {
+            let epoch = Epoch::new(0);
+            let streams = Arc::new(Streams::new(1, epoch));
+            let key = CallKey::new(Arm::BASELINE, epoch, Segment::NONE, None, Draw::Random);
+            let end = move |streams: &Streams| {
+                streams.ended(key, &StreamMeter::new(), StreamEnd::Complete);
+            };
+            // The first makes the counters, in a way that is another crate's to try out.
+            end(&streams);
+            assert_eq!(streams.counts(epoch)[0].ended, 1);
+            let writers = [(); 2].map(|()| {
+                let streams = Arc::clone(&streams);
+                thread::spawn(move || end(&streams))
+            });
+            let between = streams.counts(epoch)[0].lengths.count() - 1;
+            TAKEN_MEANWHILE.fetch_add(between as usize, SeqCst);
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            let counts = &streams.counts(epoch)[0];
+            assert_eq!((counts.ended, counts.lengths.count(), counts.whole.count()), (3, 3, 3));
+        });
+        assert!(TAKEN_MEANWHILE.load(SeqCst) > 0, "nothing was ever taken in between");
     }
 }

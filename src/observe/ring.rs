@@ -133,45 +133,90 @@ const WRITER_STAMP: Ordering =
 const READER_STAMP: Ordering =
     if cfg!(pilotage_mutant = "reader_stamp") { Ordering::Relaxed } else { Ordering::Acquire };
 
+/// What both kinds of ring promise, tried on one.
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
+macro_rules! ring_contract {
+    ($ring:ident, $reader:ident) => {
+        mod contract {
+            use super::*;
 
-    fn words(number: u64) -> Words {
-        Words([number, !number])
-    }
+            fn words(number: u64) -> Words {
+                Words([number, !number])
+            }
 
-    fn drained(ring: &Ring, reader: &mut Reader) -> Vec<u64> {
-        let mut got = Vec::new();
-        ring.drain(reader, |Words([first, second])| {
-            assert_eq!(second, !first, "a torn record");
-            got.push(first);
-        });
-        got
-    }
+            fn drained(ring: &$ring, reader: &mut $reader) -> Vec<u64> {
+                let mut got = Vec::new();
+                ring.drain(reader, |Words([first, second])| {
+                    assert_eq!(second, !first, "a torn record");
+                    got.push(first);
+                });
+                got
+            }
 
-    #[test]
-    fn what_goes_in_comes_out_in_order_lap_after_lap() {
-        for first in [0, 5, u64::MAX - 10] {
-            let (ring, mut reader) = Ring::starting_at(8, first);
-            for lap in 0..10_u64 {
-                let numbers: Vec<u64> = (lap * 5..lap * 5 + 5).collect();
-                assert!(numbers.iter().all(|number| ring.push(words(*number))));
-                assert_eq!(drained(&ring, &mut reader), numbers, "starting at {first}");
+            #[test]
+            fn what_goes_in_comes_out_in_order_lap_after_lap() {
+                for first in [0, 5, u64::MAX - 10] {
+                    let (ring, mut reader) = $ring::starting_at(8, first);
+                    for lap in 0..10_u64 {
+                        let numbers: Vec<u64> = (lap * 5..lap * 5 + 5).collect();
+                        assert!(numbers.iter().all(|number| ring.push(words(*number))));
+                        assert_eq!(drained(&ring, &mut reader), numbers, "starting at {first}");
+                    }
+                }
+            }
+
+            #[test]
+            fn a_full_ring_refuses_and_keeps_what_it_has() {
+                let (ring, mut reader) = $ring::starting_at(4, u64::MAX - 2);
+                assert!((0..4).all(|number| ring.push(words(number))));
+                assert!(!ring.push(words(4)) && !ring.push(words(4)));
+                assert_eq!(drained(&ring, &mut reader), [0, 1, 2, 3]);
+                assert!(ring.push(words(5)));
+                assert_eq!(drained(&ring, &mut reader), [5]);
+            }
+
+            #[test]
+            fn a_writer_and_a_reader_at_once_lose_and_tear_nothing() {
+                let (ring, mut reader) = $ring::starting_at(8, u64::MAX - 100);
+                let count = if cfg!(miri) { 500 } else { 100_000 };
+                let (mut got, mut torn) = (Vec::new(), 0);
+                let full = std::sync::atomic::AtomicBool::new(false);
+                std::thread::scope(|scope| {
+                    let writer = scope.spawn(|| {
+                        for number in 0..count {
+                            while !ring.push(words(number)) {
+                                full.store(true, std::sync::atomic::Ordering::Relaxed);
+                                std::thread::yield_now();
+                            }
+                        }
+                    });
+                    // Not before the ring was full once, whichever thread is given its turn first.
+                    while !full.load(std::sync::atomic::Ordering::Relaxed) && !writer.is_finished()
+                    {
+                        std::thread::yield_now();
+                    }
+                    loop {
+                        let over = writer.is_finished();
+                        let read = ring.drain(&mut reader, |Words([first, second])| {
+                            torn += u64::from(second != !first);
+                            got.push(first);
+                        });
+                        if over && read == 0 {
+                            break;
+                        }
+                        std::thread::yield_now();
+                    }
+                });
+                assert!(full.into_inner(), "the ring was never full");
+                assert!(got.into_iter().eq(0..count) && torn == 0, "{torn} torn");
             }
         }
-    }
-
-    #[test]
-    fn a_full_ring_refuses_and_keeps_what_it_has() {
-        let (ring, mut reader) = Ring::starting_at(4, u64::MAX - 2);
-        assert!((0..4).all(|number| ring.push(words(number))));
-        assert!(!ring.push(words(4)));
-        assert_eq!(drained(&ring, &mut reader), [0, 1, 2, 3]);
-        assert!(ring.push(words(5)));
-        assert_eq!(drained(&ring, &mut reader), [5]);
-    }
+    };
 }
+#[cfg(all(test, not(loom)))]
+pub(super) use ring_contract;
+#[cfg(all(test, not(loom)))]
+ring_contract!(Ring, Reader);
 
 /// Every interleaving of a small ring, tried out. What `loom` cannot show is the Release by which
 /// the reader hands a place back: it does not let a load see a store that has not happened yet.

@@ -60,6 +60,7 @@ fn kind(what: &str, size: &str) -> Option<Kind> {
         "errors" if size.starts_with('x') => Kind::ErrorsTimes(times()?),
         "errors" => Kind::Errors(plus()?),
         "timeouts" => Kind::Timeouts(plus()?),
+        "hangs" => Kind::Hangs(plus()?),
         "latency" => Kind::LatencyTimes(times()?),
         "traffic" => Kind::TrafficTimes(times()?),
         "score" => Kind::ScoreDrop(-size.parse::<f64>().ok()?),
@@ -79,6 +80,7 @@ pub fn shown(fault: &Fault) -> String {
         Kind::ErrorsTimes(times) => format!("errors x{times}"),
         Kind::Errors(rate) => format!("errors +{}", crate::numbers::percent(rate)),
         Kind::Timeouts(rate) => format!("timeouts +{}", crate::numbers::percent(rate)),
+        Kind::Hangs(rate) => format!("hangs +{}", crate::numbers::percent(rate)),
         Kind::LatencyTimes(times) => format!("latency x{times}"),
         Kind::ScoreDrop(drop) => format!("score {:+}", -drop),
         Kind::Agreement(rate) => format!("agreement {}", crate::numbers::percent(rate)),
@@ -101,5 +103,5 @@ pub fn shown(fault: &Fault) -> String {
     format!("{kind}{whom}{segment}{lasting}")
 }
 
-const KINDS: &str = "it begins with one of: errors x5, errors +2%, timeouts +1%, latency x1.5, \
-    score -0.1, agreement 70%, lost 20%, no data, nan scores, traffic x0.1, clock +1h, restart";
+const KINDS: &str = "it begins with one of: errors x5, errors +2%, timeouts +1%, hangs +1%, \
+    latency x1.5, score -0.1, agreement 70%, lost 20%, no data, nan scores, traffic x0.1, clock +1h, restart";

@@ -117,7 +117,7 @@ impl<'a> Rehearsals<'a> {
             return (given, tried);
         }
         let mut usual: Vec<Fault> = [2.0, 4.0, 10.0].map(Kind::ErrorsTimes).map(Fault::new).into();
-        usual.extend([Kind::Errors(0.15), Kind::Timeouts(0.01)].map(Fault::new));
+        usual.extend([Kind::Errors(0.15), Kind::Timeouts(0.01), Kind::Hangs(0.1)].map(Fault::new));
         usual.extend([1.3, 1.5, 2.0].map(Kind::LatencyTimes).map(Fault::new));
         usual.extend([Kind::Agreement(0.7), Kind::Lost(1.0)].map(Fault::new));
         (given, usual)
@@ -304,10 +304,9 @@ impl Told {
         println!(
             "\n  stopped: in how many of the runs, and the 95 % interval of its probability. Times \
              and counts:\n  median, and what nineteen in twenty stay below; from when the fault \
-             begins. Requests: those \
-             the\n  candidate served. Bad answers: errors and timeouts that users met and would \
-             not have met without\n  the rollout. Waiting: by how much answers came later, all \
-             together, median."
+             begins. Requests: those the\n  candidate served. Bad answers: errors, timeouts and \
+             calls that hung which users met and would\n  not have met without the rollout. Waiting: \
+             by how much answers came later, all together,\n  median."
         );
         println!(
             "\n{:.1} rollout-years in {:.1} s of processor time: {:.0} an hour on one core",

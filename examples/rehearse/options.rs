@@ -67,9 +67,9 @@ What is usual
   --segments A,B,...   parts of the traffic, adding up to 1      (none)
 
 What goes wrong; times count from the start of the rollout
-  --fault TEXT         errors x5 | errors +2% | timeouts +1% | latency x1.5 | score -0.1 |
-                       agreement 70% | lost 20% | no data | nan scores | traffic x0.1 |
-                       clock +1h | restart
+  --fault TEXT         errors x5 | errors +2% | timeouts +1% | hangs +1% | latency x1.5 |
+                       score -0.1 | agreement 70% | lost 20% | no data | nan scores |
+                       traffic x0.1 | clock +1h | restart
                        then: at 30h, for 2h, ramp 1h, pulse 5m/10m, on both, in 2
                        (without one: a list of usual faults)
 

@@ -215,11 +215,12 @@ fn world(rng: &mut Rng, length: Duration) -> (Climate, Truth) {
         2 => Truth::Mixed,
         _ => Truth::Unseen,
     };
-    let worse = |rng: &mut Rng, climate: &Climate| match rng.below(4) {
+    let worse = |rng: &mut Rng, climate: &Climate| match rng.below(5) {
         // At least three times the baseline's errors, and never a rate that nobody minds.
         0 => Kind::ErrorsTimes(((0.06 / climate.errors).max(3.0) * (1.0 + rng.unit())).min(9e3)),
         1 => Kind::Errors(0.06 + 0.3 * rng.unit()),
         2 => Kind::Timeouts(0.06 + 0.2 * rng.unit()),
+        3 => Kind::Hangs(0.1 + 0.9 * rng.unit()),
         _ => Kind::LatencyTimes(1.8 + 3.0 * rng.unit()),
     };
     match truth {

@@ -129,26 +129,31 @@ impl Overdue {
         if self.marks.back().is_none_or(|last| self.now >= last.at.saturating_add(spacing)) {
             self.marks.push_back(Mark { at: self.now, begun: self.begun, younger: 0 });
         }
-        // Of the marks that are old enough only the latest is needed.
-        let overdue = |mark: &Mark| self.now.saturating_sub(mark.at) >= rule.after;
-        while self.marks.get(1).is_some_and(overdue) {
+        // Of the marks that are old enough two are kept: what ended in the batch after a mark is told
+        // apart by none, and where looks are rare the earlier one is the better for it.
+        while self.marks.get(2).is_some_and(|mark| self.is_old(rule, mark)) {
             self.marks.pop_front();
         }
     }
 
-    /// How many calls of the candidate are overdue, at least.
-    fn calls(&self, rule: Hung) -> u64 {
-        let overdue = |mark: &&Mark| self.now.saturating_sub(mark.at) >= rule.after;
-        self.marks.front().filter(overdue).map_or(0, |mark| {
+    fn is_old(&self, rule: Hung, mark: &Mark) -> bool {
+        self.now.saturating_sub(mark.at) >= rule.after
+    }
+
+    /// How many calls of the candidate are overdue, at least, and out of how many.
+    fn calls(&self, rule: Hung) -> (u64, u64) {
+        let old = self.marks.iter().take_while(|mark| self.is_old(rule, mark));
+        let missing = old.map(|mark| {
             let ended_in_time = self.ended.saturating_sub(mark.younger);
-            mark.begun.saturating_sub(ended_in_time)
-        })
+            (mark.begun.saturating_sub(ended_in_time), mark.begun)
+        });
+        missing.max_by_key(|(calls, _)| *calls).unwrap_or((0, 0))
     }
 
     /// The same where that is enough to take it back. Compared with the baseline of the same time,
     /// or `instead` of it with calls from before.
     pub(in crate::judge) fn found(&self, rule: Hung, instead: Option<&ArmCounts>) -> Option<u64> {
-        let calls = self.calls(rule);
+        let (calls, begun) = self.calls(rule);
         // A stream may flow for as long as it likes; that one stalls is seen where it is read.
         if calls < rule.calls.max(1) || self.streams {
             return None;
@@ -156,7 +161,6 @@ impl Overdue {
         let control = instead.map_or(self.control, |before| Control::of(before, rule.after));
         let long = control.long();
         // If its calls were twice as often long as the control's, how likely so many of all?
-        let begun = self.marks.front()?.begun;
         let odds = Split::odds(2.0 * begun as f64, control.begun as f64);
         let (_, by_chance) = binomial_tails(calls as f64, calls.saturating_add(long) as f64, odds);
         (by_chance < CHANCE).then_some(calls)
@@ -277,7 +281,12 @@ mod tests {
                 let old_enough = sorted[1].begins.partition_point(|begins| *begins + after <= to);
                 let ended = |(ends, call): &&(u64, Call)| *ends <= to && call.begins + after <= to;
                 let truly = (old_enough - sorted[1].ends.iter().filter(ended).count()) as u64;
-                Look { at: to, found: overdue.found(rule, None), told: overdue.calls(rule), truly }
+                Look {
+                    at: to,
+                    found: overdue.found(rule, None),
+                    told: overdue.calls(rule).0,
+                    truly,
+                }
             })
             .collect()
     }

@@ -48,6 +48,8 @@ pub enum Kind {
     Errors(f64),
     /// This part of calls times out on top, from 0 to 1.
     Timeouts(f64),
+    /// This part of calls never ends, from 0 to 1: no error, no latency, and in a shadow no pair.
+    Hangs(f64),
     /// Answers take so many times as long.
     LatencyTimes(f64),
     /// The mean score falls by so much.
@@ -209,8 +211,8 @@ impl Fault {
         let kind = match self.kind {
             Kind::ErrorsTimes(times) | Kind::TrafficTimes(times) => factor(times),
             Kind::LatencyTimes(times) => (1e-3..=1e4).contains(&times),
-            Kind::Errors(rate) | Kind::Timeouts(rate) | Kind::Agreement(rate) => part(rate),
-            Kind::Lost(rate) => part(rate),
+            Kind::Errors(rate) | Kind::Timeouts(rate) | Kind::Hangs(rate) => part(rate),
+            Kind::Agreement(rate) | Kind::Lost(rate) => part(rate),
             Kind::ScoreDrop(drop) => drop.is_finite(),
             Kind::ClockJump(seconds) => seconds.abs() <= 1e9,
             Kind::NanScores | Kind::Restart => true,

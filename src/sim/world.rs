@@ -242,6 +242,7 @@ impl Climate {
         let mut weather = Weather {
             errors: self.errors,
             timeouts: self.timeouts,
+            hangs: 0.0,
             slowness: 1.0,
             score: 0.0,
             agreement: self.agreement,
@@ -258,6 +259,9 @@ impl Climate {
                 Kind::ErrorsTimes(times) => weather.errors *= 1.0 + (times - 1.0) * part,
                 Kind::Errors(rate) => weather.errors += rate * part,
                 Kind::Timeouts(rate) => weather.timeouts += rate * part,
+                Kind::Hangs(rate) => {
+                    weather.hangs = 1.0 - (1.0 - weather.hangs) * (1.0 - rate * part)
+                }
                 Kind::LatencyTimes(times) => weather.slowness *= 1.0 + (times - 1.0) * part,
                 Kind::ScoreDrop(drop) => weather.score -= drop * part,
                 Kind::Agreement(rate) => weather.agreement += (rate - weather.agreement) * part,
@@ -318,6 +322,7 @@ impl Climate {
 struct Weather {
     errors: f64,
     timeouts: f64,
+    hangs: f64,
     slowness: f64,
     /// Added to the mean score.
     score: f64,
@@ -334,7 +339,7 @@ pub struct Toll {
     pub baseline: u64,
     /// Requests the candidate served.
     pub candidate: u64,
-    /// Errors and timeouts of the candidate that users met.
+    /// Errors and timeouts of the candidate that users met, and calls of it that hung.
     pub bad: u64,
     /// How many of these the baseline would have given them: expected, or known from a trace.
     pub bad_anyway: f64,
@@ -475,8 +480,9 @@ impl World {
         let toll = &mut batch.toll;
         toll.baseline += baseline.calls();
         toll.candidate += candidate.calls();
-        toll.bad += candidate.errors + candidate.timeouts;
-        toll.bad_anyway += candidate.calls() as f64 * (usual.errors + usual.timeouts);
+        toll.bad += candidate.errors + candidate.timeouts + candidate.hung;
+        let bad_anyway = usual.hangs + (1.0 - usual.hangs) * (usual.errors + usual.timeouts);
+        toll.bad_anyway += candidate.calls() as f64 * bad_anyway;
         let later = self.table(now.slowness).mean() - self.table(usual.slowness).mean();
         toll.waited += candidate.ok as f64 * later / 1e9;
         let ended = baseline;
@@ -493,6 +499,8 @@ impl World {
 
     /// How `calls` of an arm end.
     fn arm(&mut self, weather: &Weather, calls: u64) -> Ends {
+        let hung = if weather.hangs > 0.0 { self.rng.binomial(calls, weather.hangs) } else { 0 };
+        let calls = calls - hung;
         let timeouts = self.rng.binomial(calls, weather.timeouts);
         let left = calls - timeouts;
         let of_left = weather.errors / (1.0 - weather.timeouts).max(f64::MIN_POSITIVE);
@@ -504,7 +512,7 @@ impl World {
             let again = self.rng.gamma(failing as f64) * (self.climate.retries - 1.0);
             errors += self.rng.poisson(again);
         }
-        Ends { ok: left - failing, failing, errors, timeouts }
+        Ends { ok: left - failing, failing, errors, timeouts, hung }
     }
 
     /// What of it is recorded.
@@ -517,6 +525,7 @@ impl World {
             ends.failing = rng.binomial(ends.failing, kept);
             ends.errors = ends.failing + again;
             ends.timeouts = rng.binomial(ends.timeouts, kept);
+            ends.hung = rng.binomial(ends.hung, kept);
         }
         let mut tally = Tally::default();
         tally.ended[Status::Ok.index()] = ends.ok;
@@ -579,7 +588,8 @@ impl World {
             // The same calls as those that were live: nobody is on the candidate in a shadow.
             counts.baseline = batch.baseline.clone();
         }
-        self.record(now, candidate, &mut counts.candidate);
+        // A shadow's call is counted when it ends.
+        self.record(now, Ends { hung: 0, ..candidate }, &mut counts.candidate);
     }
 
     fn table(&mut self, slowness: f64) -> Arc<LatencyTable> {
@@ -599,11 +609,12 @@ struct Ends {
     failing: u64,
     errors: u64,
     timeouts: u64,
+    hung: u64,
 }
 
 impl Ends {
     const fn calls(&self) -> u64 {
-        self.ok + self.errors + self.timeouts
+        self.ok + self.errors + self.timeouts + self.hung
     }
 }
 

@@ -179,11 +179,29 @@ mod predictions {
 
     #[test]
     fn an_incident_of_both_blames_nobody_while_there_is_somebody_to_compare_with() {
-        for seed in 0..5 {
-            let incident = Fault::new(Kind::ErrorsTimes(20.0)).hitting(Whom::Both);
-            let incident = incident.from(3 * MINUTE).lasting(2 * MINUTE);
-            let course = rehearse(&Climate::new(200.0).fault(incident), seed, Looks::default());
-            assert!(!course.is_stopped(), "{}", course.reason);
+        for kind in [Kind::ErrorsTimes(20.0), Kind::Hangs(0.1), Kind::Hangs(1.0)] {
+            for seed in 0..5 {
+                let incident = Fault::new(kind).hitting(Whom::Both);
+                let incident = incident.from(3 * MINUTE).lasting(2 * MINUTE);
+                let climate = Climate::new(200.0).fault(incident);
+                let course = rehearse(&climate, seed, Looks::every(MINUTE / 60));
+                assert!(!course.is_stopped(), "{kind:?}: {}", course.reason);
+            }
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_hangs_is_stopped_wherever_that_begins_and_its_harm_is_told() {
+        for part in [0.1, 1.0] {
+            for from in [3, 6, 9] {
+                let fault = Fault::new(Kind::Hangs(part)).from(from * MINUTE);
+                let climate = Climate::new(200.0).fault(fault);
+                let course = rehearse(&climate, from.into(), Looks::every(MINUTE / 60));
+                assert_eq!(course.end, Some(End::RolledBack), "{}", course.reason);
+                assert!(course.reason.contains("have not ended"), "{}", course.reason);
+                // Ten per cent of 200 a second for a minute and a half, at the least.
+                assert!(course.toll.harm() > 0.9 * part * 20.0 * 60.0, "{:?}", course.toll);
+            }
         }
     }
 }
@@ -394,10 +412,11 @@ mod soaked {
                 let from = Duration::from_secs(rng.below(600));
                 climate = climate.fault(fault.from(from).lasting(Duration::from_secs(30)));
             }
-            let worse = match rng.below(4) {
+            let worse = match rng.below(5) {
                 0 => Some(Kind::Errors(0.08 + 0.3 * rng.unit())),
                 1 => Some(Kind::LatencyTimes(2.0 + rng.unit())),
                 2 => Some(Kind::Lost(1.0)),
+                3 => Some(Kind::Hangs(0.1 + 0.9 * rng.unit())),
                 _ => None,
             };
             if let Some(kind) = worse {

@@ -4,10 +4,10 @@
 //! to catch), so that one bad input takes one request and not a worker.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 /// What a panic carried.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -24,13 +24,24 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Payload> {
 pub(crate) async fn caught_future<F: Future>(
     make: impl FnOnce() -> F,
 ) -> Result<F::Output, Payload> {
-    let mut future = pin!(caught(make)?);
-    poll_fn(|context| match caught(|| future.as_mut().poll(context)) {
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(payload) => Poll::Ready(Err(payload)),
-    })
-    .await
+    let future = pin!(caught(make)?);
+    Caught(future).await
+}
+
+/// Polls in its stead and catches what comes.
+struct Caught<'f, F>(Pin<&'f mut F>);
+
+impl<F: Future> Future for Caught<'_, F> {
+    type Output = Result<F::Output, Payload>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match caught(|| self.0.as_mut().poll(context)) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
 }
 
 /// Drops what a panic carried. Its own drop may panic again, and so may what that carries: what

@@ -79,12 +79,13 @@ impl<M, C: Clock> Inner<M, C> {
     #[inline]
     pub(crate) fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
         let at = self.clock.mark();
-        let begun = self.quickly(request).and_then(|quick| {
-            let (held, number) = quick.slots.lend_free(quick.drawn.slot())?;
-            let (key, nonce) = quick.begin(number);
-            Some((held, key, nonce))
-        });
-        let (held, key, nonce) = begun.unwrap_or_else(|| self.begin_slowly(request));
+        if let Some(quick) = self.quickly(request) {
+            if let Some((held, number)) = quick.slots.lend_free(quick.drawn.slot()) {
+                let (key, nonce) = quick.begin(number);
+                return self.guard(held, Begun { key, nonce, at });
+            }
+        }
+        let (held, key, nonce) = self.begin_slowly(request);
         self.guard(held, Begun { key, nonce, at })
     }
 

@@ -136,6 +136,12 @@ impl Overdue {
         }
     }
 
+    /// Calls of the baseline and the candidate that were begun under this split and have not ended.
+    pub(in crate::judge) const fn in_flight(&self) -> [u64; 2] {
+        let control = self.control.begun.saturating_sub(self.control.ended);
+        [control, self.begun.saturating_sub(self.ended)]
+    }
+
     fn is_old(&self, rule: Hung, mark: &Mark) -> bool {
         self.now.saturating_sub(mark.at) >= rule.after
     }

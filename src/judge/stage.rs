@@ -227,9 +227,8 @@ impl StageJudge {
         }
         self.past.add(baseline);
         self.shares.add(share, baseline, candidate);
-        if let Some(rule) = self.rails.hung {
-            self.overdue.observe(rule, delta.epoch, delta.lasted, baseline, candidate);
-        }
+        let rule = self.rails.hung.unwrap_or_default();
+        self.overdue.observe(rule, delta.epoch, delta.lasted, baseline, candidate);
         for ((seen, lately), counts) in
             self.seen.iter_mut().zip(&mut self.lately.now).zip([baseline, candidate])
         {
@@ -446,7 +445,6 @@ impl StageJudge {
     }
 
     fn hold<'a>(&self, deciding: impl Iterator<Item = &'a Reading>) -> Option<Hold> {
-        let [baseline, candidate] = &self.seen;
         for reading in deciding {
             let guardrail = reading.guardrail.clone();
             if reading.finding == Finding::NoData {
@@ -463,8 +461,9 @@ impl StageJudge {
             }
         }
         let share = self.share.fraction();
-        let fair = baseline.in_flight() as f64 * share / (1.0 - share).max(1e-6);
-        let in_flight = candidate.in_flight();
+        // Under this split only: what a restart cut off, or another split began, never ends here.
+        let [control, in_flight] = self.overdue.in_flight();
+        let fair = control as f64 * share / (1.0 - share).max(1e-6);
         (in_flight as f64 > 10.0 + 3.0 * fair && self.share != TrafficShare::ALL)
             .then_some(Hold::Hanging { in_flight })
     }

@@ -186,7 +186,10 @@ fn stub(
 }
 
 fn plan() -> Plan {
-    let minute = Duration::from_secs(20);
+    plan_of(Duration::from_secs(20))
+}
+
+fn plan_of(minute: Duration) -> Plan {
     let floored = |guardrail: Guardrail| {
         if guardrail.measure.is_rate() { guardrail.floor(0.05) } else { guardrail }
     };
@@ -466,4 +469,42 @@ fn a_journal_does_not_grow_for_ever() {
     let bytes = std::fs::read(&path).unwrap();
     assert!(!matches!(Rollout::resume(&bytes), Err(JournalError::Damaged { .. })));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// All that the candidate had begun in the last second before the process died never ended, and
+/// none of the baseline's calls: at half of the traffic, and again at all of it.
+#[test]
+fn calls_that_a_restart_cut_off_are_no_hang() {
+    let disk = Disk::default();
+    let mut world = Process::new("v1", Epoch::default());
+    let builder = Pilot::builder().journal(disk.clone());
+    let plan = plan_of(Duration::from_secs(180));
+    let mut pilot = builder.start(&world.router, "v2", world.candidate(), plan).unwrap();
+    for stage in ["50 %", "100 %"] {
+        for _ in 0..600 {
+            if pilot.status().stage != stage {
+                world.run(&pilot, 1);
+            }
+        }
+        assert_eq!(pilot.status().stage, stage, "{}", pilot.status().reason);
+        world.run(&pilot, 20);
+        let calls = (0..400_u64).map(|user| world.router.begin_owned(&Request::of(user)));
+        let mut cut_off: Vec<_> = calls.collect();
+        cut_off.retain(|call| call.arm() == Arm::CANDIDATE);
+        assert!(cut_off.len() > 100);
+        pilot.tick();
+        let started = pilot.status().arms[1].in_flight;
+        assert_eq!(started, cut_off.len() as u64, "they were seen to begin");
+        drop(pilot);
+
+        let epoch = Rollout::resume(&disk.now()).unwrap().epoch();
+        let dead = std::mem::replace(&mut world, Process::new("v1", epoch));
+        pilot = world.resume(&disk).unwrap();
+        assert_eq!(pilot.status().stage, stage);
+        world.run(&pilot, 100);
+        assert_ne!(pilot.end(), Some(End::RolledBack), "{}", pilot.status().reason);
+        drop((cut_off, dead));
+    }
+    world.run(&pilot, 400);
+    assert_eq!(pilot.end(), Some(End::Promoted), "{}", pilot.status().reason);
 }

@@ -434,7 +434,7 @@ impl<M: Model, C: Clock> Router<M, C> {
     ///
     /// Adds no allocation, lock or wait to the model's own. Dropping the future counts the call as
     /// cancelled. A panic of the candidate is caught and the baseline asked instead, unless the
-    /// router's [`Fallback`] says otherwise.
+    /// router's [`Fallback`](crate::serve::builder::Fallback) says otherwise.
     ///
     /// # Errors
     ///

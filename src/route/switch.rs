@@ -3,14 +3,20 @@
 //! Control writes it, every request reads it once. It is a single `AtomicU64` on its own cache
 //! line, so that a rollback is one store and no request can see half of a change: the share, the
 //! slot that serves as baseline and the epoch that labels observations change in the same step.
+//!
+//! Who may give the candidate more is written beside it ([`Owner`]): one rollout, test, switch or
+//! hand at a time. Anyone may take traffic back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Epoch;
 use crate::route::bucket::millionth;
+use crate::route::owner::{OwnedError, Owner, Register};
 use crate::share::TrafficShare;
 
 /// A place a model stands in. A rollout has two, and promotion swaps their roles rather than the
@@ -148,6 +154,21 @@ impl Split {
             arms: Arms::Two,
             ..self
         }
+    }
+
+    /// The next split, with everybody on the model in `home`: back from a share, and back from a
+    /// promotion.
+    #[must_use]
+    pub const fn returned_to(self, home: Slot) -> Self {
+        Self { primary: home, ..self.rolled_back() }
+    }
+
+    /// Whether everybody is on the model in `home` already.
+    #[must_use]
+    pub const fn is_home(self, home: Slot) -> bool {
+        self.candidate.ppm() == 0
+            && self.primary.index() == home.index()
+            && matches!(self.arms, Arms::Two)
     }
 
     /// Whether obeying this order instead of `in_force` can only take traffic from a candidate.
@@ -306,6 +327,13 @@ pub enum SwitchError {
         /// What went wrong, for people.
         reason: String,
     },
+    /// Somebody else moves this router's traffic. Nothing was touched.
+    #[error(transparent)]
+    Owned(#[from] OwnedError),
+    /// All traffic was taken from the candidate by hand, or by the router itself after panics,
+    /// since the owner looked last. It stays where it is.
+    #[error("all traffic was taken back since the order was made; the split stays as it is")]
+    Stopped,
 }
 
 /// What moves traffic: the word of this process by default, or a load balancer of yours.
@@ -336,15 +364,17 @@ pub enum SwitchError {
 pub trait TrafficSwitch: Send + Sync {
     /// Brings `order` into force.
     ///
-    /// Called by control, from the thread that ticks it, never by a request. It may block for as
-    /// long as control may: a second is long. Giving the same order twice must be harmless. An
-    /// order that takes all traffic from the candidate is a rollback; it should succeed whatever
-    /// else is wrong. A panic is caught and treated as [`SwitchError::Unreachable`].
+    /// Called by control, from a thread of its own, never by a request and never under a lock. It
+    /// may block: what gives the candidate more waits for it, what takes traffic back does not.
+    /// Giving the same order twice must be harmless. An order that takes all traffic from the
+    /// candidate is a rollback; it should succeed whatever else is wrong, and may come from a
+    /// second thread while an earlier call has not returned. A panic is caught and treated as
+    /// [`SwitchError::Unreachable`].
     ///
     /// # Errors
     ///
     /// [`SwitchError`] when the order is not in force afterwards. Control keeps the old split in
-    /// its books, reports the error and tries again at the next tick, a rollback first.
+    /// its books, reports the error and tries again, a rollback first.
     fn shift(&self, order: &Split) -> Result<(), SwitchError>;
 
     /// As [`shift`](Self::shift) with an order that takes everything from the candidate, for good:
@@ -361,9 +391,22 @@ pub trait TrafficSwitch: Send + Sync {
 
     /// The split in force, or `None` when that cannot be told now.
     ///
-    /// Called by control, at start and before each order; it may block as `shift` may. An answer
-    /// of `None` holds a rollout where it is.
+    /// Called by control, at start and before each order that gives the candidate more; it may
+    /// block as `shift` may. An answer of `None` holds a rollout where it is.
     fn in_force(&self) -> Option<Split>;
+
+    /// Told that `split`, which this switch obeyed, is in force in this process as well. Called
+    /// after a promotion, for a switch that has something to tidy up. Does nothing unless written
+    /// otherwise.
+    fn settled(&self, split: &Split) {
+        let _ = split;
+    }
+
+    /// Told which owner's orders follow ([`Owner::generation`]), before the first of them. Does
+    /// nothing unless written otherwise.
+    fn bind(&self, generation: u64) {
+        let _ = generation;
+    }
 }
 
 impl<S: TrafficSwitch + ?Sized> TrafficSwitch for std::sync::Arc<S> {
@@ -378,6 +421,14 @@ impl<S: TrafficSwitch + ?Sized> TrafficSwitch for std::sync::Arc<S> {
     fn in_force(&self) -> Option<Split> {
         (**self).in_force()
     }
+
+    fn settled(&self, split: &Split) {
+        (**self).settled(split);
+    }
+
+    fn bind(&self, generation: u64) {
+        (**self).bind(generation);
+    }
 }
 
 /// The switch of this process: one word that every request reads.
@@ -385,6 +436,11 @@ impl<S: TrafficSwitch + ?Sized> TrafficSwitch for std::sync::Arc<S> {
 /// It obeys an order whose epoch follows the one in force, so that of two deciders only one can
 /// advance and a promotion decided before an operator's rollback comes too late. It always obeys
 /// an order that takes everything from the candidate, whatever its epoch: stop wins.
+///
+/// Whoever moves traffic for longer than one order owns the word ([`Ownership`]): as long as there
+/// is an owner, an order of anybody else that gives a candidate more is refused.
+///
+/// [`Ownership`]: crate::route::ownership::Ownership
 ///
 /// ```
 /// use pilotage::route::switch::{SplitWord, TrafficSwitch};
@@ -400,7 +456,15 @@ impl<S: TrafficSwitch + ?Sized> TrafficSwitch for std::sync::Arc<S> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct SplitWord(CachePadded<AtomicU64>);
+pub struct SplitWord {
+    word: CachePadded<AtomicU64>,
+    /// Whether somebody took all traffic back beside the owner.
+    stopped: AtomicBool,
+    /// The owner's generation, 0 without one: what can be asked without a lock.
+    generation: AtomicU64,
+    /// Held for moments only, never while user code runs.
+    register: Mutex<Register>,
+}
 
 impl Default for SplitWord {
     fn default() -> Self {
@@ -412,7 +476,12 @@ impl SplitWord {
     /// A switch with this split in force.
     #[must_use]
     pub const fn new(split: Split) -> Self {
-        Self(CachePadded::new(AtomicU64::new(split.pack())))
+        Self {
+            word: CachePadded::new(AtomicU64::new(split.pack())),
+            stopped: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            register: Mutex::new(Register::new()),
+        }
     }
 
     /// The split in force. One `Acquire` load.
@@ -420,37 +489,60 @@ impl SplitWord {
     #[must_use]
     pub fn read(&self) -> Split {
         // Pairs with the Release of `replace`: who sees a split sees the model deployed before it.
-        Split::unpack(self.0.load(Ordering::Acquire))
+        Split::unpack(self.word.load(Ordering::Acquire))
     }
 
     /// The split in force as it stands in the word, for the request path.
     #[inline]
     pub(crate) fn packed(&self) -> Packed {
-        Packed(self.0.load(Ordering::Acquire))
+        Packed(self.word.load(Ordering::Acquire))
     }
 
     /// Takes all traffic from the candidate, from any thread, in any state, as often as wanted.
-    /// Returns the split now in force. Calls that begin after this returns are on the baseline.
+    /// Returns the split now in force. Calls that begin after this returns are on the baseline, and
+    /// the owner, if there is one, gives the candidate nothing more: its rollout is over.
+    ///
+    /// Where nothing is to be taken back nothing changes.
     pub fn roll_back(&self) -> Split {
-        self.replace(|now| Some(now.rolled_back())).unwrap_or_else(|now| now)
+        // First the note, then the word. An owner that reads the note afterwards is refused; one
+        // that read it before has its order refused by the epoch, or taken back here.
+        let first = !self.stopped.swap(true, Ordering::AcqRel) && self.generation() != 0;
+        self.replace(|now| (first || !now.is_home(now.primary)).then(|| now.rolled_back()))
+            .unwrap_or_else(|now| now)
     }
 
-    /// Replaces the split by what `next` makes of it, or leaves it where `next` says `None`. Never
-    /// waits for a reader; a race with another writer is settled by trying again.
-    fn replace(&self, next: impl Fn(Split) -> Option<Split>) -> Result<Split, Split> {
-        let mut new = Split::default();
-        self.0
-            .fetch_update(Ordering::Release, Ordering::Acquire, |word| {
-                new = next(Split::unpack(word))?;
-                Some(new.pack())
-            })
-            .map(|_| new)
-            .map_err(Split::unpack)
+    /// Who moves traffic now.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.register.lock().owner()
     }
-}
 
-impl TrafficSwitch for SplitWord {
-    fn shift(&self, order: &Split) -> Result<(), SwitchError> {
+    /// The generation of the owner, 0 where there is none. One load.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether all traffic was taken back beside the owner.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// The owner has heard of it, or another one begins.
+    pub(crate) fn clear_stop(&self) {
+        self.stopped.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn register(&self) -> &Mutex<Register> {
+        &self.register
+    }
+
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Obeys an order of whoever may give it, which was checked.
+    pub(crate) fn obey(&self, order: &Split) -> Result<(), SwitchError> {
         self.replace(|now| {
             if now.epoch.next() == order.epoch {
                 Some(*order)
@@ -465,6 +557,35 @@ impl TrafficSwitch for SplitWord {
         })
         .map(drop)
         .map_err(|now| SwitchError::Superseded { ordered: order.epoch, in_force: now.epoch })
+    }
+
+    /// Replaces the split by what `next` makes of it, or leaves it where `next` says `None`. Never
+    /// waits for a reader; a race with another writer is settled by trying again.
+    pub(crate) fn replace(&self, next: impl Fn(Split) -> Option<Split>) -> Result<Split, Split> {
+        let mut new = Split::default();
+        self.word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                new = next(Split::unpack(word))?;
+                Some(new.pack())
+            })
+            .map(|_| new)
+            .map_err(Split::unpack)
+    }
+}
+
+/// A person's hand: obeyed as long as nobody owns the word, and always where it only takes back.
+impl TrafficSwitch for SplitWord {
+    fn shift(&self, order: &Split) -> Result<(), SwitchError> {
+        let register = self.register.lock();
+        if let Some(owner) = register.owner() {
+            if !order.only_takes_back(self.read()) {
+                return Err(OwnedError { owner }.into());
+            }
+            drop(register);
+            self.roll_back();
+            return Ok(());
+        }
+        self.obey(order)
     }
 
     fn in_force(&self) -> Option<Split> {

@@ -18,7 +18,9 @@ use crate::outcome::Outcome;
 use crate::route::arms::{ArmTable, ArmTableError};
 use crate::route::audience::{Audience, AudienceError};
 use crate::route::bucket::Scheme;
-use crate::route::switch::{Arms, Entry, Split, SplitWord, TrafficSwitch};
+use crate::route::owner::{OwnedError, Owner};
+use crate::route::ownership::Ownership;
+use crate::route::switch::{Arms, Entry, Split, SplitWord};
 pub use crate::serve::answer::Answer;
 use crate::serve::answer::Settled;
 use crate::serve::catch::{Payload, caught, caught_future, discard};
@@ -238,7 +240,7 @@ impl<M, C: Clock> Router<M, C> {
             }
             let arms = if table.is_some() { Arms::Table } else { Arms::Two };
             let order = split.with_arms(arms);
-            if self.inner.word.shift(&order).is_ok() {
+            if self.inner.word.obey(&order).is_ok() {
                 return Ok(order);
             }
         }
@@ -272,11 +274,29 @@ impl<M, C: Clock> Router<M, C> {
         }
     }
 
-    /// The switch of this router: the word that every request reads. Control shifts it; an
-    /// emergency stop may [`roll_back`](SplitWord::roll_back) it from anywhere.
+    /// The switch of this router: the word that every request reads. Its owner shifts it, or
+    /// anybody while there is none ([`Router::own_traffic`]); an emergency stop may
+    /// [`roll_back`](SplitWord::roll_back) it from anywhere.
     #[must_use]
     pub fn switch(&self) -> Arc<SplitWord> {
         Arc::clone(&self.inner.word)
+    }
+
+    /// Takes the right to move this router's traffic, by this name, until what is returned is
+    /// dropped: for a person's hand, or a controller of your own. Rollouts, tests and blue-green
+    /// switches take it by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnedError`] while somebody else has it; nothing was touched.
+    pub fn own_traffic(&self, what: &str) -> Result<Ownership, OwnedError> {
+        Ownership::claim(&self.inner.word, what, "by hand")
+    }
+
+    /// Who moves this router's traffic now, if anybody does.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.inner.word.owner()
     }
 
     /// The split in force.
@@ -308,7 +328,7 @@ impl<M, C: Clock> Router<M, C> {
         };
         loop {
             let order = self.split().entered_by(entry);
-            if self.inner.word.shift(&order).is_ok() {
+            if self.inner.word.obey(&order).is_ok() {
                 return Ok(order);
             }
         }

@@ -9,8 +9,9 @@
 //!
 //! In comes, at moments of one clock: what was seen ([`Input::Seen`], by which time passes), what
 //! operators want ([`Input::Command`]), what a wall clock reads ([`Input::Wall`], for plans with
-//! dates), how a rollback drill went ([`Input::Drilled`]), and that a switch did not obey
-//! ([`Input::NotShifted`]). A journal that keeps these, in their order, can replay the machine.
+//! dates), how a rollback drill went ([`Input::Drilled`]), that a switch did not obey
+//! ([`Input::NotShifted`]), and that traffic was taken back beside the machine
+//! ([`Input::TakenBack`]). A journal that keeps these, in their order, can replay the machine.
 //!
 //! Out come effects, to be carried out in the order in which they are given. What protects users is
 //! first; what is to be written down ([`Effect::Record`]) comes before any effect that exposes
@@ -67,6 +68,15 @@ pub enum Input {
     Wall(Date),
     /// A rollback drill was made.
     Drilled(Drilled),
+    /// All traffic was taken from the candidate beside this machine, and stays taken: by a hand on
+    /// the switch, by the router after panics, because nobody looked after it, or because another
+    /// process has taken the journal over.
+    TakenBack {
+        /// Who, or what, for people.
+        by: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How a rollback drill went.
@@ -116,6 +126,18 @@ pub struct Command {
     pub who: Name,
     /// Why, in the operator's words.
     pub why: String,
+    /// What it was given for, where it gives the candidate more or lets it go on.
+    #[serde(default)]
+    pub at: Option<At>,
+}
+
+/// Where a rollout was when somebody looked at it and gave an order.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct At {
+    /// The stage, or where it was outside of one.
+    pub stage: String,
+    /// How many steps it had taken.
+    pub revision: u64,
 }
 
 /// The orders an operator can give.
@@ -148,6 +170,8 @@ pub enum Order {
     },
     /// Enter the stage of a rollback or refusal once more, with nothing of its evidence.
     Retry,
+    /// End the time in which a promotion can be taken back: the former baseline may go.
+    Finish,
 }
 
 impl Order {
@@ -161,8 +185,27 @@ impl Order {
             Self::Pause | Self::Resume => 2,
             Self::PromoteFully => 3,
             Self::PromoteStage => 4,
-            Self::Start | Self::Approve | Self::Extend { .. } | Self::Retry => 5,
+            Self::Start | Self::Approve | Self::Extend { .. } | Self::Retry | Self::Finish => 5,
         }
+    }
+
+    /// Whether it takes traffic back or keeps it from rising: such an order is always obeyed.
+    #[must_use]
+    pub const fn stops(self) -> bool {
+        matches!(self, Self::Kill | Self::Abort | Self::Pause)
+    }
+
+    /// Whether it is meant for the place where its giver saw the rollout, and for no other.
+    #[must_use]
+    pub const fn is_bound(self) -> bool {
+        matches!(
+            self,
+            Self::Resume
+                | Self::PromoteFully
+                | Self::PromoteStage
+                | Self::Approve
+                | Self::Extend { .. }
+        )
     }
 
     /// The word for it in messages.
@@ -179,6 +222,7 @@ impl Order {
             Self::Approve => "approve",
             Self::Extend { .. } => "extend",
             Self::Retry => "retry",
+            Self::Finish => "finish",
         }
     }
 }
@@ -210,6 +254,16 @@ pub enum Refusal {
     /// Nothing has begun.
     #[error("the rollout has not begun; order its start, or abort it")]
     NotStarted,
+    /// It is somewhere else by now.
+    #[error(
+        "the order was given for {given_for}, and the rollout is {now}; look again, then order again"
+    )]
+    Moved {
+        /// Where its giver saw it.
+        given_for: String,
+        /// Where it is.
+        now: String,
+    },
     /// It runs.
     #[error("the rollout has begun already")]
     AlreadyStarted,
@@ -236,6 +290,9 @@ pub enum Refusal {
         /// What was given.
         by: Duration,
     },
+    /// There is no promotion that could still be taken back.
+    #[error("there is no watched time after a promotion to end")]
+    NothingToFinish,
     /// There is no failed stage.
     #[error("nothing failed that could be tried again")]
     NothingToRetry,
@@ -270,6 +327,9 @@ pub enum Effect {
     Shift(TrafficShare),
     /// Make the candidate the baseline, labels and traffic in one step. The old one stays warm.
     Promote,
+    /// Make the former baseline the baseline again, labels and traffic in one step: the candidate,
+    /// which was promoted, serves nobody.
+    Restore,
     /// Begin or end running the candidate on copies of requests.
     Shadow(Shadowing),
     /// Tell people.
@@ -304,6 +364,24 @@ pub struct News {
     pub summary: String,
     /// Whether the incident is over.
     pub resolved: bool,
+    /// Whether this tells of a thing that happened, rather than of a state that lasts until it is
+    /// resolved.
+    #[serde(default)]
+    pub once: bool,
+}
+
+impl News {
+    /// News of a state that lasts until it is resolved.
+    #[must_use]
+    pub const fn lasting(key: String, severity: Severity, summary: String) -> Self {
+        Self { key, severity, summary, resolved: false, once: false }
+    }
+
+    /// News that such a state is over.
+    pub fn over(key: String, summary: impl Into<String>) -> Self {
+        let severity = Severity::Info;
+        Self { key, severity, summary: summary.into(), resolved: true, once: false }
+    }
 }
 
 /// A step from one place of a rollout to another, with its reason.

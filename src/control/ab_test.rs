@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::alert::alert::{Alert, Severity};
+use crate::alert::alert::Severity;
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, Moment};
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
+use crate::control::hold::{Hold, HoldError};
+use crate::control::start::UNATTENDED;
 use crate::ids::{Arm, Segment};
 use crate::judge::experiment::Measurement;
 use crate::machine::Seen;
 use crate::observe::snapshot::Snapshot;
-use crate::route::switch::{SwitchError, TrafficSwitch};
+use crate::route::owner::OwnedError;
+use crate::route::switch::{Split, SwitchError};
 use crate::serve::router::{DeployError, Router};
 use crate::share::TrafficShare;
 use crate::strategy::ab_test::plan::{ABTestError, ABTestPlan};
@@ -61,7 +64,7 @@ use crate::strategy::ab_test::test;
 /// ```
 pub struct ABTest<M, C: Clock> {
     router: Router<M, C>,
-    dispatch: Dispatch,
+    hold: Arc<Hold>,
     state: Mutex<State>,
 }
 
@@ -88,6 +91,15 @@ pub enum BeginError {
     /// The candidate could not be put beside the stable model.
     #[error("the candidate was not deployed: {0}")]
     Deploy(#[from] DeployError),
+    /// Somebody else moves the router's traffic.
+    #[error(transparent)]
+    Owned(#[from] OwnedError),
+    /// Another candidate still gets traffic, and nobody moves it.
+    #[error("a candidate already gets {share} by nobody's order; roll the split back first")]
+    Busy {
+        /// What it gets.
+        share: TrafficShare,
+    },
     /// The switch did not obey.
     #[error(transparent)]
     Switch(#[from] SwitchError),
@@ -109,7 +121,11 @@ impl<M, C: Clock> ABTest<M, C> {
         mut plan: ABTestPlan,
         share: TrafficShare,
         alerter: Arc<dyn Alerter>,
-    ) -> Result<Self, BeginError> {
+    ) -> Result<Self, BeginError>
+    where
+        M: Send + Sync + 'static,
+        C: 'static,
+    {
         if plan.arms.len() != 2 {
             return Err(BeginError::TwoArms { arms: plan.arms.len() });
         }
@@ -117,15 +133,28 @@ impl<M, C: Clock> ABTest<M, C> {
         plan.arms[1].1 = share.fraction();
         let name = plan.arms[1].0.clone();
         let test = test::ABTest::new(plan, router.scheme().salt())?;
-        let dispatch = Dispatch::start(alerter, AlertPolicy::default())?;
+        let alerts = AlertQueue::start(alerter, AlertPolicy::default())?;
+        let clock = router.clone();
+        let now = Box::new(move || clock.clock().now());
+        let (word, router_name) = (router.switch(), router.name());
+        let limit = Some(UNATTENDED);
+        let hold = Hold::of(word, router_name, "A/B test", name.as_str(), alerts, now, limit);
+        let hold = hold.map_err(|error| match error {
+            HoldError::Owned(error) => BeginError::Owned(error),
+            HoldError::Thread(error) => BeginError::Thread(error),
+        })?;
+        let found = router.split().candidate;
+        if found > TrafficShare::NONE {
+            return Err(BeginError::Busy { share: found });
+        }
         let _ = router.retire_idle();
         router.deploy_shared(name.as_str(), candidate)?;
-        let word = router.switch();
-        word.shift(&word.read().shifted(share))?;
-        router.drain();
+        // What was not begun leaves nothing behind.
+        hold.shift(|now| now.shifted(share)).inspect_err(|_| drop(router.retire_idle()))?;
+        router.drain_aside();
         let (last, last_at) = (router.snapshot(), router.clock().now());
         let state = Mutex::new(State { test, last, last_at, told: false });
-        Ok(Self { router: router.clone(), dispatch, state })
+        Ok(Self { router: router.clone(), hold, state })
     }
 
     /// Takes in a measurement of a subject that was served by `arm`. Takes a short lock: for the
@@ -145,8 +174,15 @@ impl<M, C: Clock> ABTest<M, C> {
     }
 
     /// Looks at the guardrails and at what the test has come to. Returns whether it goes on.
+    ///
+    /// Call it every second or so, also after the test is over and for as long as the candidate
+    /// keeps its share: where nobody looks for a minute, everybody goes back to the baseline.
     pub fn tick(&self) -> bool {
-        self.router.drain();
+        self.hold.renew();
+        self.router.drain_aside();
+        if !self.hold.ownership.holds() {
+            return false;
+        }
         let (now, split) = (self.router.clock().now(), self.router.split());
         let snapshot = self.router.snapshot();
         let (report, told) = {
@@ -175,17 +211,28 @@ impl<M, C: Clock> ABTest<M, C> {
             _ => Severity::Info,
         };
         if matches!(report.outcome, Outcome::RolledBack { .. } | Outcome::Winner { arm: 0 }) {
-            self.router.switch().roll_back();
+            let _ = self.hold.ownership.take_back();
         }
-        let name = self.router.name().clone();
-        self.dispatch.send(Alert::new("ab_test", severity, name, now, report.to_string()));
+        self.hold.tell("ab_test", severity, report.to_string());
         false
     }
 
     /// Takes the candidate back at once, whatever the test has come to. The test is not over by
     /// that: what was measured stays, and nothing more comes.
     pub fn roll_back(&self) {
-        self.router.switch().roll_back();
+        let _ = self.hold.ownership.take_back();
+    }
+
+    /// Makes the candidate the baseline, labels and traffic in one store, and lets the router go.
+    ///
+    /// # Errors
+    ///
+    /// [`SwitchError`] when somebody else moves the router's traffic by now, or everything was taken
+    /// back by hand.
+    pub fn promote(&self) -> Result<(), SwitchError> {
+        self.hold.shift(Split::promoted)?;
+        self.hold.ownership.release();
+        Ok(())
     }
 
     /// Everything known now. Looking is free.

@@ -4,18 +4,22 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::alert::alert::{Alert, Severity};
+use crate::alert::alert::Severity;
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, Moment};
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
+use crate::control::hold::{Hold, HoldError};
+use crate::control::switch_worker::{Kind, SwitchWorker};
 use crate::ids::{Arm, Name, NameError};
 use crate::machine::Effect;
-use crate::route::switch::{SwitchError, TrafficSwitch};
+use crate::route::owner::OwnedError;
+use crate::route::switch::{Split, SwitchError, TrafficSwitch};
 use crate::serve::router::{DeployError, Retired, Router};
 use crate::share::TrafficShare;
 use crate::strategy::blue_green::{self, BlueGreenError, Standby};
@@ -51,9 +55,13 @@ use crate::strategy::blue_green::{self, BlueGreenError, Standby};
 /// ```
 pub struct BlueGreen<M, C: Clock> {
     router: Router<M, C>,
+    hold: Arc<Hold>,
+    /// Held for moments only, never while code of the host's runs.
     slots: Mutex<blue_green::BlueGreen>,
-    dispatch: Dispatch,
-    switch: Option<Arc<dyn TrafficSwitch>>,
+    /// Counts what was done to the slots: a step that waited for a switch sees whether it is still
+    /// the one to take.
+    version: AtomicU64,
+    outside: Option<SwitchWorker>,
     /// How long the model that served last stays warm at least.
     keep_warm: Duration,
     /// Models that were taken out and are still loaded, newest last.
@@ -63,6 +71,18 @@ pub struct BlueGreen<M, C: Clock> {
     idle_since: Mutex<Option<Moment>>,
 }
 
+/// Slots that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Somebody else moves the router's traffic.
+    #[error(transparent)]
+    Owned(#[from] OwnedError),
+    /// The system gives no thread for the alerts.
+    #[error("no thread for the alerts: {0}")]
+    Thread(#[from] io::Error),
+}
+
 /// A step that was not taken. The split stays as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +90,12 @@ pub enum StepError {
     /// It cannot be taken from here.
     #[error(transparent)]
     State(#[from] BlueGreenError),
+    /// Somebody else moves the router's traffic by now.
+    #[error(transparent)]
+    Owned(#[from] OwnedError),
+    /// Another took the router over and has let it go.
+    #[error("another took this router over; open it anew")]
+    LetGo,
     /// The model's name cannot be used.
     #[error("the model's name: {0}")]
     Name(#[from] NameError),
@@ -118,18 +144,36 @@ pub enum StepError {
 }
 
 impl<M, C: Clock> BlueGreen<M, C> {
-    /// Takes over the slots of `router`, whose stable model serves everybody.
+    /// Takes the slots of `router`, and the right to move its traffic, until this is dropped. What is
+    /// found there is taken as it is: a loaded model without traffic stands by.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread for the alerts.
-    pub fn new(router: &Router<M, C>, alerter: Arc<dyn Alerter>) -> io::Result<Self> {
+    /// [`OpenError`] while somebody else moves the router's traffic, and when the system gives no
+    /// thread for the alerts.
+    pub fn new(router: &Router<M, C>, alerter: Arc<dyn Alerter>) -> Result<Self, OpenError>
+    where
+        M: Send + Sync + 'static,
+        C: 'static,
+    {
+        let alerts = AlertQueue::start(alerter, AlertPolicy::default())?;
+        let clock = router.clone();
+        let now = Box::new(move || clock.clock().now());
+        let name = router.name();
+        let hold = Hold::of(router.switch(), name, "blue-green", "open", alerts, now, None);
+        let hold = hold.map_err(|error| match error {
+            HoldError::Owned(error) => OpenError::Owned(error),
+            HoldError::Thread(error) => OpenError::Thread(error),
+        })?;
         let serving = router.model_name(Arm::BASELINE).unwrap_or_else(|| router.name().clone());
+        let standby = router.model_name(Arm::CANDIDATE).filter(|name| *name != serving);
+        let share = router.split().candidate;
         Ok(Self {
             router: router.clone(),
-            slots: Mutex::new(blue_green::BlueGreen::new(serving)),
-            dispatch: Dispatch::start(alerter, AlertPolicy::default())?,
-            switch: None,
+            hold,
+            slots: Mutex::new(blue_green::BlueGreen::found(serving, standby, share)),
+            version: AtomicU64::new(0),
+            outside: None,
             keep_warm: Duration::ZERO,
             shelf: Mutex::default(),
             shelf_room: 0,
@@ -155,11 +199,16 @@ impl<M, C: Clock> BlueGreen<M, C> {
 
     /// Something else that must move with the router, such as a
     /// [`FlagGate`](crate::control::flag_gate::FlagGate). It is asked first and the router
-    /// follows, except that a rollback takes effect here at once.
-    #[must_use]
-    pub fn with_switch(mut self, switch: impl TrafficSwitch + 'static) -> Self {
-        self.switch = Some(Arc::new(switch));
-        self
+    /// follows, except that a rollback takes effect here at once and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no threads for it.
+    pub fn with_switch(mut self, switch: impl TrafficSwitch + 'static) -> io::Result<Self> {
+        let ownership = &self.hold.ownership;
+        switch.bind(ownership.generation());
+        self.outside = Some(SwitchWorker::start(Arc::new(switch), Arc::clone(ownership))?);
+        Ok(self)
     }
 
     /// Puts a model into the standby slot and warms it. It gets no traffic before `warm_up`
@@ -196,8 +245,9 @@ impl<M, C: Clock> BlueGreen<M, C> {
         let name = Name::new(name)?;
         self.check_warm_time()?;
         let now = self.router.clock().now();
+        // From here on nobody else deploys: what stood by stands by again if this fails.
         let before = {
-            let mut slots = self.slots.lock();
+            let mut slots = self.current()?;
             let before = slots.clone();
             slots.deploy(now, name.clone())?;
             before
@@ -244,7 +294,7 @@ impl<M, C: Clock> BlueGreen<M, C> {
         let found = self.shelf.lock().iter().find(|(of, _)| *of == name).cloned();
         let Some((name, model)) = found else { return Err(StepError::NotLoaded { name }) };
         let now = self.router.clock().now();
-        self.slots.lock().deploy(now, name.clone())?;
+        self.current()?.deploy(now, name.clone())?;
         self.put(name, model)
     }
 
@@ -296,17 +346,15 @@ impl<M, C: Clock> BlueGreen<M, C> {
         }
     }
 
-    /// Gives the standby model `share` of the traffic.
+    /// Gives the standby model `share` of the traffic. Waits for a switch that moves with the router,
+    /// as long as that may take ([`BlueGreen::SWITCH_PATIENCE`]).
     ///
     /// # Errors
     ///
-    /// [`StepError::State`] when it is not ready, [`StepError::Switch`] when somebody else changed
-    /// the split at the same moment.
+    /// [`StepError::State`] when it is not ready, [`StepError::Switch`] when the switch did not
+    /// obey, or everything was rolled back meanwhile.
     pub fn shift(&self, share: TrafficShare) -> Result<(), StepError> {
-        let mut slots = self.slots.lock();
-        let before = slots.clone();
-        let effects = slots.shift(share)?;
-        self.carry_out(&effects).inspect_err(|_| *slots = before)
+        self.step(|slots| slots.shift(share))
     }
 
     /// Gives the standby model all of the traffic.
@@ -319,40 +367,141 @@ impl<M, C: Clock> BlueGreen<M, C> {
     }
 
     /// Everything back to the serving model: one atomic store before anything else, then the
-    /// alert. Always possible, and may be repeated.
+    /// alert. Always possible, may be repeated, and waits for nothing.
     pub fn roll_back(&self, reason: &str) {
         let share = self.router.split().candidate;
-        let split = self.router.switch().roll_back();
-        let told = self.switch.as_ref().map_or(Ok(()), |switch| switch.take_back(&split));
-        let mut slots = self.slots.lock();
-        let from = match slots.standby() {
-            Standby::Live { name, .. } => name.to_string(),
-            _ => "the standby model".to_owned(),
+        let Some(split) = self.hold.ownership.take_back() else { return };
+        let (from, serving) = {
+            let mut slots = self.slots.lock();
+            self.version.fetch_add(1, Ordering::AcqRel);
+            // Once more under the lock: a step that was in its midst is done, or sees this.
+            let _ = self.hold.ownership.take_back();
+            let from = match slots.standby() {
+                Standby::Live { name, .. } => name.to_string(),
+                _ => "the standby model".to_owned(),
+            };
+            slots.roll_back();
+            (from, slots.serving().clone())
         };
-        slots.roll_back();
-        let mut summary = format!("{} took {share} back from {from}: {reason}", slots.serving());
-        if let Err(error) = told {
-            summary.push_str(&format!("; what moves with it did not follow: {error}"));
+        if let Some(outside) = &self.outside {
+            outside.ask(split, Kind::TakeBack);
         }
-        let (name, now) = (self.router.name().clone(), self.router.clock().now());
-        self.dispatch.send(Alert::new("rolled_back", Severity::Critical, name, now, summary));
+        let summary = format!("{serving} took {share} back from {from}: {reason}");
+        self.hold.tell("rolled_back", Severity::Critical, summary);
+    }
+
+    /// The model that served before the last promotion serves again, labels and traffic in one
+    /// store, as long as it still stands by. Waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::State`] without a promotion that could be undone.
+    pub fn undo_promotion(&self, reason: &str) -> Result<(), StepError> {
+        let (serving, undone, split) = {
+            let mut slots = self.current()?;
+            let undone = slots.serving().clone();
+            slots.undo_promotion()?;
+            self.version.fetch_add(1, Ordering::AcqRel);
+            let split = self.hold.shift(|now| now.returned_to(now.primary.other()))?;
+            (slots.serving().clone(), undone, split)
+        };
+        if let Some(outside) = &self.outside {
+            outside.ask(split, Kind::TakeBack);
+        }
+        *self.idle_since.lock() = None;
+        let summary = format!("the promotion of {undone} was undone, {serving} serves: {reason}");
+        self.hold.tell("rolled_back", Severity::Critical, summary);
+        Ok(())
     }
 
     /// The standby model, which has all of the traffic, becomes the serving one: labels and
     /// traffic change in one store, so no request meets the wrong model in between. The old one
-    /// stands by, warm.
+    /// stands by, warm, and [`BlueGreen::undo_promotion`] brings it back.
     ///
     /// # Errors
     ///
-    /// [`StepError::State`] when it does not have all of the traffic.
+    /// [`StepError::State`] when it does not have all of the traffic, [`StepError::Switch`] when the
+    /// switch did not obey, or everything was rolled back meanwhile.
     pub fn promote(&self) -> Result<(), StepError> {
-        let mut slots = self.slots.lock();
-        let before = slots.clone();
-        let effects = slots.promote()?;
-        self.carry_out(&effects).inspect_err(|_| *slots = before)?;
+        self.step(blue_green::BlueGreen::promote)?;
         *self.idle_since.lock() = Some(self.router.clock().now());
         Ok(())
     }
+
+    /// The slots as they are. What was rolled back by hand at the router's switch is taken down.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else moves the router's traffic by now.
+    fn current(&self) -> Result<MutexGuard<'_, blue_green::BlueGreen>, StepError> {
+        let mut slots = self.slots.lock();
+        let ownership = &self.hold.ownership;
+        if !ownership.holds() {
+            let owner = self.router.owner();
+            return Err(owner.map_or(StepError::LetGo, |owner| OwnedError { owner }.into()));
+        }
+        if ownership.is_stopped() {
+            slots.roll_back();
+            ownership.clear_stop();
+        }
+        Ok(slots)
+    }
+
+    /// Takes a step: asks the switch that moves with the router, and follows it, unless something
+    /// else was done meanwhile.
+    fn step(
+        &self,
+        step: impl Fn(&mut blue_green::BlueGreen) -> Result<Vec<Effect>, BlueGreenError>,
+    ) -> Result<(), StepError> {
+        let (order, version, rises) = {
+            let slots = self.current()?;
+            let (order, rises) = self.order(&step(&mut slots.clone())?);
+            (order, self.version.load(Ordering::Acquire), rises)
+        };
+        if let Some(outside) = &self.outside {
+            let kind = if rises { Kind::Raise } else { Kind::Back };
+            let number = outside.ask(order, kind);
+            match outside.wait_for(number, Self::SWITCH_PATIENCE) {
+                Some(told) => told?,
+                None => {
+                    outside.ask(self.router.split(), Kind::Keep);
+                    let reason = format!("it has not answered for {:?}", Self::SWITCH_PATIENCE);
+                    return Err(SwitchError::Unreachable { reason }.into());
+                }
+            }
+        }
+        let promoted = {
+            let mut slots = self.slots.lock();
+            if self.version.load(Ordering::Acquire) != version {
+                drop(slots);
+                if let Some(outside) = &self.outside {
+                    outside.ask(self.router.split(), Kind::Keep);
+                }
+                return Err(SwitchError::Stopped.into());
+            }
+            let mut after = slots.clone();
+            let effects = step(&mut after)?;
+            self.hold.shift(|now| order_of(&effects, now))?;
+            self.version.fetch_add(1, Ordering::AcqRel);
+            *slots = after;
+            effects.contains(&Effect::Promote)
+        };
+        if let (Some(outside), true) = (&self.outside, promoted) {
+            let number = outside.ask(self.router.split(), Kind::Settled);
+            let _ = outside.wait(number, Self::SWITCH_PATIENCE);
+        }
+        Ok(())
+    }
+
+    /// The order that these ask for, and whether it gives the standby model more.
+    fn order(&self, effects: &[Effect]) -> (Split, bool) {
+        let split = self.router.split();
+        let order = order_of(effects, split);
+        (order, order.candidate > split.candidate || order.primary != split.primary)
+    }
+
+    /// How long a step waits for a switch that moves with the router.
+    pub const SWITCH_PATIENCE: Duration = Duration::from_secs(30);
 
     /// Takes the standby model out, once its last call has ended and it was kept warm for as long
     /// as it must be; and drops it, or keeps it loaded for as long as the rollback window says.
@@ -362,7 +511,7 @@ impl<M, C: Clock> BlueGreen<M, C> {
     /// [`StepError::State`] while it gets traffic, [`StepError::Draining`] while calls use it,
     /// [`StepError::StaysWarm`] before its time.
     pub fn retire(&self) -> Result<(), StepError> {
-        let mut slots = self.slots.lock();
+        let mut slots = self.current()?;
         let mut after = slots.clone();
         after.retire()?;
         self.check_warm_time()?;
@@ -390,26 +539,20 @@ impl<M, C: Clock> BlueGreen<M, C> {
     pub const fn router(&self) -> &Router<M, C> {
         &self.router
     }
+}
 
-    fn carry_out(&self, effects: &[Effect]) -> Result<(), StepError> {
-        let word = self.router.switch();
-        for effect in effects {
-            let order = match effect {
-                Effect::Shift(share) => word.read().shifted(*share),
-                Effect::Promote => word.read().promoted(),
-                Effect::Shadow(_)
-                | Effect::Alert(_)
-                | Effect::Record(_)
-                | Effect::Refused(_)
-                | Effect::WakeAt(_) => continue,
-            };
-            if let Some(switch) = &self.switch {
-                switch.shift(&order)?;
-            }
-            word.shift(&order)?;
-        }
-        Ok(())
-    }
+/// The order that these effects ask for.
+fn order_of(effects: &[Effect], now: Split) -> Split {
+    effects.iter().fold(now, |order, effect| match effect {
+        Effect::Shift(share) => now.shifted(*share),
+        Effect::Promote => now.promoted(),
+        Effect::Restore => now.returned_to(now.primary.other()),
+        Effect::Shadow(_)
+        | Effect::Alert(_)
+        | Effect::Record(_)
+        | Effect::Refused(_)
+        | Effect::WakeAt(_) => order,
+    })
 }
 
 impl<M, C: Clock> std::fmt::Debug for BlueGreen<M, C> {

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Moment};
 use crate::control::pilot::Pilot;
 use crate::ids::Arm;
 use crate::machine::Drilled;
-use crate::route::switch::{Split, SwitchError, TrafficSwitch};
+use crate::route::switch::{Split, SwitchError};
 use crate::serve::router::Router;
 
 /// What a drill found.
@@ -113,11 +113,9 @@ impl Pilot {
         for what in PROBES {
             step(what, &mut || model.as_ref().map_or(Ok(()), |model| probe(model)));
         }
-        step("the split takes an order", &mut || same_again(&*router.switch()).map(drop));
+        step("the split takes an order", &mut || self.same_again().map(drop));
         step("the switch takes an order", &mut || {
-            let told = self
-                .with_switch(at_most, same_again)
-                .ok_or_else(|| "a tick has held it for so long".to_owned())??;
+            let Some(told) = self.same_again_outside(at_most)? else { return Ok(()) };
             let here = router.split();
             if told.candidate == here.candidate {
                 Ok(())
@@ -133,20 +131,31 @@ impl Pilot {
     }
 }
 
-/// Gives the order in force once more. Somebody may move the split meanwhile; then again.
-fn same_again(switch: &dyn TrafficSwitch) -> Result<Split, String> {
-    let mut last = String::new();
-    for _ in 0..MOST_RACES {
-        let Some(split) = switch.in_force() else {
-            return Err("it cannot tell what is in force".to_owned());
-        };
-        match switch.shift(&split) {
-            Ok(()) => return Ok(split),
-            Err(error @ SwitchError::Superseded { .. }) => last = error.to_string(),
-            Err(error) => return Err(error.to_string()),
+impl Pilot {
+    /// Gives the split the order in force once more. Somebody may move it meanwhile; then again.
+    fn same_again(&self) -> Result<Split, String> {
+        let mut last = String::new();
+        for _ in 0..MOST_RACES {
+            let split = self.shared.plane.split();
+            match self.shared.ownership.shift(&split) {
+                Ok(()) => return Ok(split),
+                Err(error @ SwitchError::Superseded { .. }) => last = error.to_string(),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks a switch outside what is in force, and gives it that order once more: by its own thread,
+    /// so that no order that comes in between is undone. `None` without such a switch.
+    fn same_again_outside(&self, at_most: Duration) -> Result<Option<Split>, String> {
+        let Some(outside) = &self.shared.outside else { return Ok(None) };
+        let order = outside.drill();
+        match outside.wait_for_drill(order, at_most) {
+            None => Err(format!("it has not answered for {at_most:?}")),
+            Some(told) => told.map(Some),
         }
     }
-    Err(last)
 }
 
 /// The calls of a probe, by what they show.

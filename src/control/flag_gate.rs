@@ -56,7 +56,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -77,6 +77,8 @@ pub struct FlagGate {
     slot: Slot,
     key: OverrideKey,
     word: Arc<SplitWord>,
+    /// The owner whose switch this is, 0 as long as it is nobody's.
+    owner: AtomicU64,
     /// Whether an order since the last rollback gave the candidate traffic: what there is to take
     /// back.
     gave: AtomicBool,
@@ -113,6 +115,7 @@ impl FlagGate {
             slot: split.primary.other(),
             key: router.override_key(),
             word: router.switch(),
+            owner: AtomicU64::new(0),
             gave: AtomicBool::new(split.candidate > TrafficShare::NONE),
             leftover: Mutex::new(None),
         }
@@ -121,7 +124,14 @@ impl FlagGate {
     /// Asks the flag, and forces the model where the flag's answer is not chance. Forced requests
     /// are no evidence. No lock, no allocation. Hand the request to the router at once: what was
     /// wanted is bound to the roles of the two models, not to later changes of the flag.
+    ///
+    /// While a rollout or switch moves the router's traffic that was not given this gate, it forces
+    /// nobody: the model in the candidate's place is not the one that the flag speaks of.
     pub fn admit<'r>(&self, request: Request<'r>, context: &Context<'_>) -> Request<'r> {
+        let owner = self.word.generation();
+        if owner != 0 && owner != self.owner.load(Ordering::Acquire) {
+            return request;
+        }
         let answer = self.flag.evaluate(context);
         let forced = match answer.reason() {
             Reason::Share | Reason::OutsideShare | Reason::Drawn | Reason::Default => None,
@@ -220,20 +230,18 @@ fn needs_subject(spec: &FlagSpec) -> bool {
 /// The flag as a switch. A rollback kills it, and it stays killed until somebody clears it by name:
 /// an order that would send traffic to the candidate of a killed flag is refused.
 ///
-/// A promotion swaps the router's slots here and now, and then clears the flag.
+/// A promotion clears the flag once the router's slots are swapped.
 impl TrafficSwitch for FlagGate {
     fn shift(&self, order: &Split) -> Result<(), SwitchError> {
         if order.primary == self.slot {
-            if !self.is_promoted() {
-                if let Some(reason) = self.obstacle() {
-                    return Err(SwitchError::Unreachable { reason });
-                }
-                self.word.shift(order)?;
+            if self.is_promoted() {
+                let _ = self.promote();
+                return Ok(());
             }
-            // The swap is in force, whatever becomes of the definition: without what was wanted
-            // under other roles it says the same, and the next order tries again.
-            let _ = self.promote();
-            return Ok(());
+            // The swap itself is the owner's; see `settled`.
+            return self
+                .obstacle()
+                .map_or(Ok(()), |reason| Err(SwitchError::Unreachable { reason }));
         }
         if order.candidate == TrafficShare::NONE {
             let in_force = self.word.read();
@@ -262,6 +270,18 @@ impl TrafficSwitch for FlagGate {
             self.flag.kill();
         }
         Ok(())
+    }
+
+    /// The swap is in force, whatever becomes of the definition: without what was wanted under other
+    /// roles it says the same, and the next order tries again.
+    fn settled(&self, split: &Split) {
+        if split.primary == self.slot {
+            let _ = self.promote();
+        }
+    }
+
+    fn bind(&self, generation: u64) {
+        self.owner.store(generation, Ordering::Release);
     }
 
     fn in_force(&self) -> Option<Split> {

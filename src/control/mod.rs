@@ -5,16 +5,18 @@
 //! Here, and nowhere below, there are threads, and calls into a user's switches and alerters.
 
 pub mod ab_test;
+pub mod alert_queue;
 pub mod blue_green;
-mod book;
-mod desk;
-pub mod dispatch;
+mod change;
 pub mod drift_watch;
 pub mod drill;
 pub mod driver;
 pub mod flag_gate;
 mod found;
+mod hold;
 pub mod journal_file;
+mod journal_writer;
+pub mod orders;
 pub mod pilot;
 pub mod plane;
 pub mod pool;
@@ -25,7 +27,10 @@ pub mod shadow_mode;
 pub mod shadow_page;
 pub mod start;
 pub mod start_error;
+mod state;
 pub mod status;
+mod switch_worker;
+mod unattended;
 
 pub use driver::Driver;
 pub use pilot::Pilot;

@@ -32,6 +32,10 @@ pub(crate) trait Plane: Send + Sync {
     fn shadow_counts(&self) -> Option<ShadowCounts>;
     /// The baseline's name.
     fn baseline(&self) -> Name;
+    /// The name of the model where candidates stand.
+    fn candidate(&self) -> Option<Name>;
+    /// Windows that metrics sinks were not told in time.
+    fn sinks_behind(&self) -> u64;
     /// The rollout's name.
     fn name(&self) -> Name;
     /// A copy of the split in force.

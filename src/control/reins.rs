@@ -35,7 +35,7 @@ impl<M: Send + Sync, C: Clock> Plane for Reins<M, C> {
     }
 
     fn collect(&self) {
-        self.router.drain();
+        self.router.drain_aside();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -62,6 +62,14 @@ impl<M: Send + Sync, C: Clock> Plane for Reins<M, C> {
 
     fn baseline(&self) -> Name {
         self.router.model_name(Arm::BASELINE).unwrap_or_else(|| self.router.name().clone())
+    }
+
+    fn candidate(&self) -> Option<Name> {
+        self.router.model_name(Arm::CANDIDATE)
+    }
+
+    fn sinks_behind(&self) -> u64 {
+        self.router.sinks_behind()
     }
 
     fn name(&self) -> Name {

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::control::book::Book;
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
 use crate::control::found::{FindError, Found};
+use crate::control::journal_writer::JournalWriter;
 use crate::control::pilot::{Beginning, Pilot};
 use crate::control::reins::{Reins, about};
 use crate::control::start::PilotBuilder;
@@ -123,6 +123,7 @@ impl PilotBuilder {
             Err(FindError::Store(why)) => return Err(ResumeError::Store(why)),
             Err(FindError::Journal(error)) => return Err(error.into()),
         };
+        let ownership = this.own(router, &found.about.candidate).map_err(StartError::from)?;
         let share = router.split().candidate;
         if share > TrafficShare::NONE {
             return Err(StartError::Busy { share }.into());
@@ -167,7 +168,7 @@ impl PilotBuilder {
             }
             None => None,
         };
-        let dispatch = Dispatch::start(Arc::clone(&this.alerter), this.policy.clone())
+        let alerts = AlertQueue::start(Arc::clone(&this.alerter), this.policy.clone())
             .map_err(StartError::from)?;
         // Also what was taken back: a retry leads out of that.
         if !matches!(end, Some(End::Aborted | End::Killed)) && !promoted {
@@ -177,8 +178,8 @@ impl PilotBuilder {
                 .map_err(StartError::from)?;
         }
         let word = router.switch();
-        while is_behind(word.read().epoch, found.epoch()) {
-            word.roll_back();
+        if is_behind(word.read().epoch, found.epoch()) {
+            word.begin_at(found.epoch());
         }
         let place = before.stage().map_or_else(
             || end.map_or("waiting", |end| end.word()).to_owned(),
@@ -204,39 +205,42 @@ impl PilotBuilder {
         history.extend(Line::of(&before, &found.rollout, &distrusted, Some(date)));
         let effects: Vec<Effect> = distrusted.into_iter().chain(effects).collect();
         // Written whole before anything is carried out; the old bytes stay beside it.
-        let mut book = Book::new(store, found.revision);
         let split = word.read();
         let mut standing = Standing::new(found.about.clone(), found.rollout.clone(), now, split);
         standing.date = Some(date);
         standing.promoted = promoted;
         standing.orders = found.orders.clone();
         standing.history = history.clone();
-        if let Err(why) = book.begin(standing, split.epoch) {
-            let _ = router.retire_idle();
-            return Err(ResumeError::Store(why));
-        }
+        let journal = JournalWriter::begin(store, found.revision, standing, split.epoch);
+        let journal =
+            journal.inspect_err(|_| drop(router.retire_idle())).map_err(ResumeError::Store)?;
+        let outside = this.outside(&ownership).map_err(StartError::from)?;
         let beginning = Beginning {
             plane: Arc::new(Reins { router: router.clone(), shadow: this.shadow }),
-            switch: this.switch.unwrap_or_else(|| router.switch()),
+            ownership,
+            outside,
             wall: this.wall,
-            dispatch,
+            alerts,
             about: found.about,
             ahead: now.since(here),
-            book: Some(book),
+            journal: Some(journal),
             drill_due: this.drill_due,
+            unattended: this.unattended,
+            date: Some(date),
             rollout: found.rollout,
-            orders: found.orders,
             history,
             promoted,
         };
         // An order to stop that was not handled yet is handled before anything is shown to anybody.
-        let stops = |order: &Command| matches!(order.order, Order::Kill | Order::Abort);
-        if beginning.orders.iter().any(stops) {
-            let pilot = Pilot::new(beginning, if doubt.is_some() { effects } else { Vec::new() });
-            pilot.tick();
-            return Ok((pilot, cut_off));
+        let ends = |command: &Command| matches!(command.order, Order::Kill | Order::Abort);
+        let ends = found.orders.iter().any(ends);
+        let effects = if ends && doubt.is_none() { Vec::new() } else { effects };
+        let pilot = Pilot::new(beginning, effects).map_err(StartError::from)?;
+        for command in found.orders {
+            // What has no effect any more is refused, and that is in the history.
+            let _ = pilot.order(command.order, command.who.as_str(), &command.why);
         }
-        Ok((Pilot::new(beginning, effects), cut_off))
+        Ok((pilot, cut_off))
     }
 }
 

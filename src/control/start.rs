@@ -6,14 +6,15 @@ use std::time::Duration;
 use crate::alert::alerter::{Alerter, StderrAlerter};
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, SystemWallClock, WallClock};
-use crate::control::book::Book;
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
 use crate::control::found::{FindError, Found};
 use crate::control::journal_file::JournalStore;
+use crate::control::journal_writer::JournalWriter;
 use crate::control::pilot::{Beginning, Pilot};
 use crate::control::plane::ShadowHandle;
 use crate::control::reins::{Reins, about};
 pub use crate::control::start_error::{ResumeError, StartError};
+use crate::control::switch_worker::SwitchWorker;
 use crate::ids::Name;
 use crate::machine::Shadowing;
 use crate::rollout::history::Line;
@@ -21,6 +22,8 @@ use crate::rollout::journal::Snapshot as Standing;
 use crate::rollout::pipeline::{Rollout, State};
 use crate::rollout::plan::Plan;
 use crate::rollout::stage::StageKind;
+use crate::route::owner::OwnedError;
+use crate::route::ownership::Ownership;
 use crate::route::switch::TrafficSwitch;
 use crate::serve::router::Router;
 use crate::share::TrafficShare;
@@ -35,6 +38,15 @@ pub struct PilotBuilder {
     pub(super) shadow: Option<Arc<dyn ShadowHandle>>,
     pub(super) journal: Option<Box<dyn JournalStore>>,
     pub(super) drill_due: Duration,
+    pub(super) unattended: Option<Duration>,
+    pub(super) take_over: TakeOver,
+}
+
+/// Whether a rollout ends what it finds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum TakeOver {
+    No,
+    Yes,
 }
 
 impl std::fmt::Debug for PilotBuilder {
@@ -75,6 +87,8 @@ impl Pilot {
             shadow: None,
             journal: None,
             drill_due: DRILL_DUE,
+            unattended: Some(UNATTENDED),
+            take_over: TakeOver::No,
         }
     }
 }
@@ -119,6 +133,28 @@ impl PilotBuilder {
         self
     }
 
+    /// How long nobody may look (no tick) while the candidate has users before everybody goes back
+    /// to the baseline by itself and people are told; a minute by default.
+    pub fn unattended_after(mut self, limit: Duration) -> Self {
+        self.unattended = Some(limit.max(Duration::from_millis(10)));
+        self
+    }
+
+    /// Declines that: a candidate that nobody looks after keeps its users, with guardrails that see
+    /// nothing.
+    pub fn unattended_for_ever(mut self) -> Self {
+        self.unattended = None;
+        self
+    }
+
+    /// Ends what moves the router's traffic now, whatever it is, and begins then: a rollout under
+    /// way is aborted, and a promotion that could still be taken back cannot be any more. By default
+    /// the beginning is refused instead.
+    pub fn take_over(mut self) -> Self {
+        self.take_over = TakeOver::Yes;
+        self
+    }
+
     /// Where the candidate runs on copies of requests: a
     /// [`ShadowLane`](crate::serve::shadow_lane::ShadowLane) of the same router.
     pub fn shadow(mut self, lane: impl ShadowHandle + 'static) -> Self {
@@ -147,49 +183,80 @@ impl PilotBuilder {
         let mut this = self;
         let candidate = Name::new(name)?;
         this.check_shadow(&plan)?;
+        let now = router.clock().now();
+        let (rollout, effects) = Rollout::begin(candidate.clone(), plan, now)?;
+        let about = about(router, &candidate);
+        let ownership = this.own(router, &candidate)?;
         let share = router.split().candidate;
         if share > TrafficShare::NONE {
             return Err(StartError::Busy { share });
         }
-        let now = router.clock().now();
-        let (rollout, effects) = Rollout::begin(candidate.clone(), plan, now)?;
-        let about = about(router, &candidate);
         let date = this.journal.as_ref().map(|_| this.wall.date());
         let history = Line::of(&rollout, &rollout, &effects, date);
-        let mut journal = this.journal.take();
-        if let Some(store) = &mut journal {
+        let mut store = this.journal.take();
+        if let Some(store) = &mut store {
             make_room(&mut **store)?;
         }
-        let dispatch = Dispatch::start(Arc::clone(&this.alerter), this.policy.clone())?;
+        let alerts = AlertQueue::start(Arc::clone(&this.alerter), this.policy.clone())?;
+        let outside = this.outside(&ownership)?;
         // An earlier candidate, or the model before the last promotion, makes room if it is idle.
         let _ = router.retire_idle();
         router.deploy_shared(name, model)?;
-        let book = match journal {
+        let journal = match store {
             None => None,
             Some(store) => {
-                let mut book = Book::new(store, 0);
                 let split = router.split();
                 let mut standing = Standing::new(about.clone(), rollout.clone(), now, split);
                 (standing.history, standing.date) = (history.clone(), date);
-                book.begin(standing, split.epoch).map_err(StartError::Store)?;
-                Some(book)
+                let begun = JournalWriter::begin(store, 0, standing, split.epoch);
+                let begun = begun.map_err(StartError::Store);
+                // What was not begun leaves nothing behind.
+                Some(begun.inspect_err(|_| drop(router.retire_idle()))?)
             }
         };
         let beginning = Beginning {
             plane: Arc::new(Reins { router: router.clone(), shadow: this.shadow }),
-            switch: this.switch.unwrap_or_else(|| router.switch()),
+            ownership,
+            outside,
             wall: this.wall,
-            dispatch,
+            alerts,
             about,
             ahead: Duration::ZERO,
-            book,
+            journal,
             drill_due: this.drill_due,
+            unattended: this.unattended,
+            date,
             rollout,
-            orders: Vec::new(),
             history,
             promoted: false,
         };
-        Ok(Pilot::new(beginning, effects))
+        Pilot::new(beginning, effects)
+            .inspect_err(|_| drop(router.retire_idle()))
+            .map_err(StartError::Thread)
+    }
+
+    /// The right to move the router's traffic.
+    pub(super) fn own<M, C: Clock>(
+        &self,
+        router: &Router<M, C>,
+        candidate: &Name,
+    ) -> Result<Arc<Ownership>, OwnedError> {
+        let (word, what) = (router.switch(), format!("rollout of {candidate}"));
+        let owned = match self.take_over {
+            TakeOver::No => Ownership::claim(&word, &what, "beginning"),
+            TakeOver::Yes => Ownership::take_over(&word, &what, "beginning"),
+        };
+        owned.map(Arc::new)
+    }
+
+    /// The switch outside, on its threads.
+    pub(super) fn outside(
+        &mut self,
+        ownership: &Arc<Ownership>,
+    ) -> std::io::Result<Option<SwitchWorker>> {
+        let Some(switch) = self.switch.take() else { return Ok(None) };
+        switch.bind(ownership.generation());
+        SwitchWorker::start(switch, Arc::clone(ownership)).map(Some)
     }
 
     pub(super) fn check_shadow(&self, plan: &Plan) -> Result<(), StartError> {
@@ -217,4 +284,6 @@ fn make_room(store: &mut dyn JournalStore) -> Result<(), StartError> {
     }
 }
 
+/// How long nobody may look while the candidate has users, unless it is set.
+pub const UNATTENDED: Duration = Duration::from_secs(60);
 const DRILL_DUE: Duration = Duration::from_secs(7 * 86_400);

@@ -3,6 +3,7 @@
 use crate::ids::{Name, NameError};
 use crate::rollout::journal::JournalError;
 use crate::rollout::trial::TrialError;
+use crate::route::owner::OwnedError;
 use crate::serve::router::DeployError;
 use crate::share::TrafficShare;
 
@@ -16,8 +17,11 @@ pub enum StartError {
     /// The candidate could not be put beside the stable model.
     #[error("the candidate was not deployed: {0}")]
     Deploy(#[from] DeployError),
-    /// Another candidate still gets traffic.
-    #[error("a candidate already gets {share}; end that rollout first")]
+    /// Somebody else moves this router's traffic, whether or not it gives any now.
+    #[error(transparent)]
+    Owned(#[from] OwnedError),
+    /// Another candidate still gets traffic, and nobody moves it.
+    #[error("a candidate already gets {share} by nobody's order; roll the split back first")]
     Busy {
         /// What it gets.
         share: TrafficShare,

@@ -1,13 +1,15 @@
 //! Everything there is to know of a rollout, as one value.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::clock::Moment;
-use crate::control::dispatch::AlertCounts;
+use crate::control::alert_queue::{AlertCounts, Untold};
 use crate::ids::Name;
 use crate::judge::paired::{Agreement, PairedQuality, PairedReading};
 use crate::judge::verdict::Reading;
-use crate::machine::{Drilled, Transition};
+use crate::machine::{At, Drilled, Transition};
 use crate::observe::shadow::{PairedTruth, ShadowCounts};
 use crate::observe::snapshot::ArmCounts;
 use crate::outcome::Status as Ending;
@@ -32,8 +34,14 @@ pub struct Status {
     pub stage: String,
     /// That stage's number, from 1, and how many there are.
     pub step: (usize, usize),
+    /// Where it is, to give an order for it ([`Pilot::order_at`]).
+    ///
+    /// [`Pilot::order_at`]: crate::control::pilot::Pilot::order_at
+    pub at: At,
     /// How it ended; `None` while it is under way.
     pub end: Option<End>,
+    /// Until when one order takes a promotion back; `None` where there is none that could be.
+    pub way_back_until: Option<Moment>,
     /// Why it stands where it stands, in one sentence.
     pub reason: String,
     /// What follows from the evidence now; `None` once it is over.
@@ -55,6 +63,12 @@ pub struct Status {
     /// The share it is meant to have. Another than `share` while a switch does not obey, or a
     /// journal cannot be written.
     pub wanted: TrafficShare,
+    /// A step that was decided and is not in force yet.
+    pub change: Option<ChangeStatus>,
+    /// Whether it moves the router's traffic. What is over does not, nor what was left.
+    pub owner: bool,
+    /// Why everything went back although it is not over: nobody looked after it.
+    pub parked: Option<String>,
     /// Candidate samples of this stage so far, and how many it needs at least.
     pub samples: (u64, u64),
     /// Calls of both arms since the router was built.
@@ -71,14 +85,44 @@ pub struct Status {
     pub history: Vec<Transition>,
     /// The journal, where one is kept.
     pub journal: Option<JournalStatus>,
+    /// The switch outside, where there is one.
+    pub switch: Option<SwitchStatus>,
     /// The last rollback drill; `None` when none was made since the pilot began.
     pub drill: Option<Drilled>,
     /// Whether the last passed drill is older than it may be.
     pub drill_overdue: bool,
     /// What became of the alerts.
     pub alerts: AlertCounts,
+    /// What people could not be told.
+    pub untold: Vec<Untold>,
     /// How often the pilot looked.
     pub ticks: u64,
+    /// How long ago it looked last, by this machine's clock.
+    pub last_look: Duration,
+    /// How long nobody may look while the candidate has users; `None` where that was declined.
+    pub unattended_after: Option<Duration>,
+    /// Windows that a metrics sink was not told, since it was too slow.
+    pub sinks_behind: u64,
+}
+
+/// A step that was decided and is not in force yet.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ChangeStatus {
+    /// What is to be in force.
+    pub to: String,
+    /// What it waits for: the journal, the switch, or nothing.
+    pub waits_for: &'static str,
+}
+
+/// A switch outside.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SwitchStatus {
+    /// Why it does not do as it is asked, or how long it has not answered.
+    pub trouble: Option<String>,
+    /// Whether it has not been told yet that everybody is back.
+    pub owes_back: bool,
 }
 
 /// How far a rollout is written down.
@@ -89,6 +133,10 @@ pub struct JournalStatus {
     pub entries: u64,
     /// Why nothing can be written at present; `None` while all is well.
     pub gap: Option<String>,
+    /// Entries, or groups of them, that are not written yet.
+    pub waiting: u64,
+    /// Why a step back is written nowhere; `None` where each is.
+    pub unkept: Option<String>,
 }
 
 /// One arm's calls.
@@ -231,7 +279,12 @@ impl Status {
             candidate: rollout.candidate().clone(),
             stage,
             step: (at + 1, stages.len()),
+            at: rollout.at(),
             end,
+            way_back_until: match rollout.state() {
+                State::Ended(ended) => ended.way_back_until(),
+                State::Waiting(_) | State::Running(_) => None,
+            },
             reason,
             conclusion,
             hold: rollout.hold().cloned(),
@@ -244,6 +297,9 @@ impl Status {
             now,
             share: split.candidate,
             wanted: rollout.share(),
+            change: None,
+            owner: false,
+            parked: None,
             samples: (trial.map_or(0, |trial| trial.samples()), needed),
             arms: totals.iter().map(Into::into).collect(),
             guardrails: rollout.readings(),
@@ -252,10 +308,15 @@ impl Status {
             shadow: None,
             history: Vec::new(),
             journal: None,
+            switch: None,
             drill: None,
             drill_overdue: false,
             alerts: AlertCounts::default(),
+            untold: Vec::new(),
             ticks: 0,
+            last_look: Duration::ZERO,
+            unattended_after: None,
+            sinks_behind: 0,
         }
     }
 }

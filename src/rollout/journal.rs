@@ -447,7 +447,8 @@ mod tests {
         }
 
         fn order(&mut self, order: Order) {
-            let command = Command { order, who: name("ann"), why: "as the test wants".into() };
+            let command =
+                Command { order, who: name("ann"), why: "as the test wants".into(), at: None };
             self.write(&Entry::Ordered { at: self.now, command: command.clone() });
             self.tell(Input::Command(command));
         }
@@ -543,7 +544,8 @@ mod tests {
     #[test]
     fn an_order_that_was_taken_and_not_handled_is_not_forgotten() {
         let mut writer = Writer::new();
-        let command = Command { order: Order::Kill, who: name("ann"), why: "it smokes".into() };
+        let command =
+            Command { order: Order::Kill, who: name("ann"), why: "it smokes".into(), at: None };
         writer.write(&Entry::Ordered { at: writer.now, command: command.clone() });
         let recovered = Rollout::resume(&writer.bytes).unwrap();
         assert_eq!(recovered.orders, [command]);

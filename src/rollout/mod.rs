@@ -26,3 +26,4 @@ pub mod state;
 mod timing;
 mod tree;
 pub mod trial;
+pub mod watch;

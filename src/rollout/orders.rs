@@ -2,16 +2,24 @@
 //!
 //! | order | while it waits to begin | in a stage | after a rollback or refusal | after another end |
 //! |--|--|--|--|--|
-//! | kill | ends it | ends it | marks it killed | as left; marks an abort killed |
-//! | abort | ends it | ends it | refused | refused |
+//! | kill | ends it | ends it | marks it killed | as left; marks an abort killed; takes a promotion back while it can be |
+//! | abort | ends it | ends it | refused | refused; takes a promotion back while it can be |
 //! | pause, resume | keeps it from beginning | keeps the stage; guardrails stay armed | refused | refused |
 //! | promote stage, promote fully | refused | override, unless paused | refused | refused |
 //! | start | begins it | refused | refused | refused |
 //! | approve | refused | where the stage waits for it | refused | refused |
 //! | extend | refused | more time | refused | refused |
 //! | retry | refused | refused | the same stage with fresh evidence | refused |
+//! | finish | refused | refused | refused | ends the time in which a promotion can be taken back |
 //!
 //! A refused order is answered and written down, and changes nothing.
+//!
+//! # Orders say what they saw
+//!
+//! Promote, approve, extend and resume are meant for the place where their giver saw the rollout
+//! ([`At`](crate::machine::At)). Where it is somewhere else by now they are refused, and two equal
+//! ones for one place are one: a double click skips no stage, and a click meant for 5 % does not
+//! land on 25 %. Orders that stop are bound to nothing.
 //!
 //! # A stage that is tried again
 //!
@@ -32,11 +40,25 @@ use crate::rollout::state::{End, HoldKind, State, Try};
 
 impl Rollout {
     pub(super) fn command(&mut self, now: Moment, command: &Command) -> Vec<Effect> {
-        let answer = match &self.state {
-            State::Waiting(_) => self.command_before(now, command),
-            State::Running(_) => self.command_within(now, command),
-            State::Ended(_) => self.command_after(now, command),
+        let bound = command.at.as_ref().filter(|_| command.order.is_bound());
+        if let Some(at) = bound {
+            if self.moved_by == Some((command.order, at.revision)) {
+                return Vec::new(); // the same once more
+            }
+        }
+        let answer = match (bound, &self.state) {
+            (Some(at), _) if at.revision != self.revision() || at.stage != self.place() => {
+                let given_for = format!("{} (revision {})", at.stage, at.revision);
+                let now = format!("{} (revision {})", self.place(), self.revision());
+                Err(Refusal::Moved { given_for, now })
+            }
+            (_, State::Waiting(_)) => self.command_before(now, command),
+            (_, State::Running(_)) => self.command_within(now, command),
+            (_, State::Ended(_)) => self.command_after(now, command),
         };
+        if let (Ok(_), Some(at)) = (&answer, bound) {
+            self.moved_by = Some((command.order, at.revision));
+        }
         answer.unwrap_or_else(|because| {
             let place = self.place();
             let why = format!(
@@ -81,7 +103,8 @@ impl Rollout {
             | Order::PromoteStage
             | Order::Approve
             | Order::Extend { .. }
-            | Order::Retry => Err(Refusal::NotStarted),
+            | Order::Retry
+            | Order::Finish => Err(Refusal::NotStarted),
         }
     }
 
@@ -160,6 +183,7 @@ impl Rollout {
             }
             Order::Start => Err(Refusal::AlreadyStarted),
             Order::Retry => Err(Refusal::NothingToRetry),
+            Order::Finish => Err(Refusal::NothingToFinish),
         }
     }
 
@@ -171,11 +195,15 @@ impl Rollout {
         let (who, why) = (command.who.as_str(), format!("{}: {}", command.who, command.why));
         let State::Ended(ended) = &self.state else { return Err(Refusal::NothingToRetry) };
         let failed = matches!(ended.end, End::RolledBack | End::Refused);
+        let promoted = ended.watch.is_some();
         match command.order {
+            Order::Kill if promoted => Ok(self.restore(now, End::Killed, who, why)),
+            Order::Abort if promoted => Ok(self.restore(now, End::Aborted, who, why)),
             Order::Kill if failed || ended.end == End::Aborted => {
                 Ok(self.end(now, End::Killed, who, why))
             }
             Order::Retry if failed => self.retry(now, who, &why),
+            Order::Finish if promoted => Ok(self.finish_watch(now, who, &why)),
             Order::Kill
             | Order::Abort
             | Order::Pause
@@ -185,7 +213,8 @@ impl Rollout {
             | Order::Start
             | Order::Approve
             | Order::Extend { .. }
-            | Order::Retry => {
+            | Order::Retry
+            | Order::Finish => {
                 let (end, remedy) = (ended.end.word().to_owned(), ended.end.remedy().to_owned());
                 Err(Refusal::Over { end, remedy })
             }

@@ -17,7 +17,9 @@ use crate::clock::Moment;
 use crate::date::Date;
 use crate::ids::Name;
 use crate::judge::verdict::{Cause, Reading, Verdict};
-use crate::machine::{Drilled, Effect, Input, Machine, News, Seen, Shadowing, Transition};
+use crate::machine::{
+    At, Drilled, Effect, Input, Machine, News, Order, Seen, Shadowing, Transition,
+};
 use crate::observe::snapshot::ArmCounts;
 use crate::rollout::human::show_duration;
 use crate::rollout::plan::Plan;
@@ -43,6 +45,12 @@ pub struct Rollout {
     /// Whether people were told that a switch does not obey.
     switch_fails: bool,
     pub(super) wake: Option<Moment>,
+    /// How many steps it took: what orders are bound to.
+    #[serde(default)]
+    revision: u64,
+    /// The last order that moved it, and the revision it was given for.
+    #[serde(default)]
+    pub(super) moved_by: Option<(Order, u64)>,
 }
 
 impl Rollout {
@@ -72,6 +80,8 @@ impl Rollout {
             tries: Vec::new(),
             switch_fails: false,
             wake: None,
+            revision: 1,
+            moved_by: None,
         };
         let mut effects = if waits {
             vec![record(now, "start".to_owned(), WAITING.to_owned(), MACHINE, why)]
@@ -106,6 +116,27 @@ impl Rollout {
         match &self.state {
             State::Running(running) => self.plan.stages().get(running.stage),
             State::Waiting(_) | State::Ended(_) => None,
+        }
+    }
+
+    /// How many steps it has taken: it grows with everything that is written into its history.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Where it is, as an order is to say it.
+    #[must_use]
+    pub fn at(&self) -> At {
+        At { stage: self.place(), revision: self.revision }
+    }
+
+    /// Whether it needs to be looked at: it is under way, or was promoted and can be taken back.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match &self.state {
+            State::Waiting(_) | State::Running(_) => true,
+            State::Ended(ended) => ended.watch.is_some(),
         }
     }
 
@@ -176,7 +207,7 @@ impl Rollout {
                 running.take_in(now, &self.plan.stages()[running.stage], seen);
                 effects.extend(self.look(now));
             }
-            State::Ended(_) => {}
+            State::Ended(_) => effects.extend(self.watch(now, seen)),
         }
         effects
     }
@@ -322,6 +353,23 @@ impl Rollout {
         self.end(now, end, MACHINE, why)
     }
 
+    /// It was taken back already, by somebody else: what is left is to say so.
+    fn taken_back(&mut self, now: Moment, by: &str, reason: &str) -> Vec<Effect> {
+        let why = format!("taken back by {by}: {reason}");
+        match &self.state {
+            State::Waiting(_) => self.end(now, End::Aborted, by, why),
+            State::Running(running) => {
+                let exposed = running.stage > 0 || self.share() > TrafficShare::NONE;
+                let end = if exposed { End::RolledBack } else { End::Refused };
+                self.end(now, end, by, why)
+            }
+            State::Ended(ended) if ended.watch.is_some() => {
+                self.restore(now, End::RolledBack, by, why)
+            }
+            State::Ended(_) => Vec::new(),
+        }
+    }
+
     pub(super) fn may_enter_next(&self) -> Result<(), String> {
         let State::Running(running) = &self.state else { return Ok(()) };
         match self.plan.stages().get(running.stage + 1) {
@@ -409,9 +457,10 @@ impl Rollout {
     pub(super) fn end(&mut self, now: Moment, end: End, who: &str, why: String) -> Vec<Effect> {
         let stage = self.place();
         let over = self.holds_are_over();
+        let watch = (end == End::Promoted).then(|| self.new_watch(now)).flatten();
         let summary = format!("{} {} in stage {stage}: {why}", self.candidate, end.phrase());
         let severity = end.severity();
-        let news = News { key: self.end_key(end), severity, summary, resolved: false };
+        let news = News { key: self.end_key(end), severity, summary, resolved: false, once: true };
         let mut effects = vec![
             Effect::Shift(TrafficShare::NONE),
             Effect::Shadow(Shadowing::Off),
@@ -427,7 +476,8 @@ impl Rollout {
             }
             State::Ended(ended) => (ended.index, ended.attempt, ended.control.clone()),
         };
-        let ended = Ended { end, stage, at: now, reason: why, readings, index, attempt, control };
+        let ended =
+            Ended { end, stage, at: now, reason: why, readings, watch, index, attempt, control };
         self.state = State::Ended(ended);
         effects
     }
@@ -449,7 +499,8 @@ impl Rollout {
         let after = show_duration(Duration::from_secs(now.since(since).as_secs()));
         let summary = format!("{} holds in stage {place} after {after}: {why}", self.candidate);
         let key = hold_key(&place, kind);
-        vec![Effect::Alert(News { key, severity: kind.severity(), summary, resolved: false })]
+        let severity = kind.severity();
+        vec![Effect::Alert(News { key, severity, summary, resolved: false, once: false })]
     }
 
     /// What people were told of is over, all of it, since the stage is left.
@@ -496,7 +547,8 @@ impl Rollout {
         );
         // Too much of a candidate is harm; too little of it is only waiting.
         let severity = if in_force > share { Severity::Critical } else { Severity::Warning };
-        vec![Effect::Alert(News { key: SWITCH.to_owned(), severity, summary, resolved: false })]
+        let key = SWITCH.to_owned();
+        vec![Effect::Alert(News { key, severity, summary, resolved: false, once: false })]
     }
 
     /// What was seen was seen under the share that was asked for.
@@ -510,7 +562,7 @@ impl Rollout {
 
     #[expect(clippy::unused_self, reason = "an alert is the rollout's")]
     pub(super) fn resolved(&self, key: String, summary: String) -> Effect {
-        Effect::Alert(News { key, severity: Severity::Info, summary, resolved: true })
+        Effect::Alert(News { key, severity: Severity::Info, summary, resolved: true, once: false })
     }
 
     pub(super) fn end_key(&self, end: End) -> String {
@@ -555,7 +607,12 @@ impl Machine for Rollout {
                 self.drill = Some(drill.clone());
                 Vec::new()
             }
+            Input::TakenBack { by, reason } => self.taken_back(now, by, reason),
         };
+        let refused = effects.iter().any(|effect| matches!(effect, Effect::Refused(_)));
+        if !refused && effects.iter().any(|effect| matches!(effect, Effect::Record(_))) {
+            self.revision += 1;
+        }
         effects.extend(self.new_wake(now));
         effects
     }
@@ -601,7 +658,7 @@ impl Running {
     }
 
     /// What is known of the baseline: from this stage, else from before.
-    fn known_control(&self) -> &ArmCounts {
+    pub(super) fn known_control(&self) -> &ArmCounts {
         self.trial.control().unwrap_or(&self.control)
     }
 }

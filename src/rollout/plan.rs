@@ -16,6 +16,7 @@
 //! deadline = "2026-04-10"           # promoted by then, or ...
 //! when_late = "hold"                # ... "hold" or "roll_back"
 //! fresh_drill = "168h"              # a rollback drill no older than this, before anything begins
+//! rollback_window = "48h"           # so long after the promotion one order takes it back
 //! freezes = [
 //!     { days = ["fri"], from = "18:00", to = "24:00" },
 //!     { from = "2026-12-20", until = "2027-01-02" },
@@ -91,6 +92,7 @@ pub struct Plan {
     pub(super) when_late: Undecided,
     pub(super) fresh_drill: Option<Duration>,
     pub(super) freezes: Vec<Freeze>,
+    pub(super) rollback_window: Duration,
 }
 
 impl Plan {
@@ -154,6 +156,13 @@ impl Plan {
     #[must_use]
     pub fn freezes(&self) -> &[Freeze] {
         &self.freezes
+    }
+
+    /// For how long after the promotion the former baseline stays warm and one order brings it back;
+    /// zero for not at all. See [`watch`](crate::rollout::watch).
+    #[must_use]
+    pub const fn rollback_window(&self) -> Duration {
+        self.rollback_window
     }
 
     /// Whether it has dates or hours in it, so that its rollout must be told what a wall clock reads

@@ -38,7 +38,8 @@ impl Plan {
     }
 
     /// The same journey in minutes, for models whose failures cost little: five minutes of shadow,
-    /// then 5 %, 25 %, 50 % and 100 % for five minutes each.
+    /// then 5 %, 25 %, 50 % and 100 % for five minutes each, and an hour in which the promotion can
+    /// be taken back.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "never: the plan is fixed and tested")]
     pub fn quick() -> Self {
@@ -59,6 +60,7 @@ impl Plan {
             .canary(percent(50), five, 100)
             .full(five, 100)
             .guardrails(&guardrails)
+            .rollback_window(Duration::from_secs(HOUR))
             .build()
             .expect("the quick plan keeps the rules of plans")
     }
@@ -89,6 +91,7 @@ impl Default for PlanBuilder {
                 when_late: Undecided::Hold,
                 fresh_drill: None,
                 freezes: Vec::new(),
+                rollback_window: ROLLBACK_WINDOW,
             },
         }
     }
@@ -222,6 +225,13 @@ impl PlanBuilder {
         self
     }
 
+    /// For how long after the promotion the former baseline stays warm and one order brings it
+    /// back; 48 hours by default, zero for not at all.
+    pub const fn rollback_window(mut self, window: Duration) -> Self {
+        self.plan.rollback_window = window;
+        self
+    }
+
     /// The plan, checked.
     ///
     /// # Errors
@@ -290,6 +300,8 @@ pub(super) fn usual(
 
 pub(super) const DEFAULT_ALPHA: f64 = 0.02;
 pub(super) const DEFAULT_BETA: f64 = 0.05;
+/// How long a promotion can be taken back, unless a plan says otherwise.
+pub const ROLLBACK_WINDOW: Duration = Duration::from_secs(48 * HOUR);
 
 pub(super) fn percent(whole: u32) -> TrafficShare {
     TrafficShare::from_ppm(whole * 10_000).expect("at most 100")

@@ -52,9 +52,12 @@ fn dates(plan: &Plan) -> Result<(), PlanError> {
     if let Undecided::Extend { .. } = plan.when_late() {
         return Err(PlanError::WhenLate);
     }
-    match plan.fresh_drill() {
-        Some(within) => time("", "fresh_drill", within),
-        None => Ok(()),
+    if let Some(within) = plan.fresh_drill() {
+        time("", "fresh_drill", within)?;
+    }
+    match plan.rollback_window() {
+        Duration::ZERO => Ok(()),
+        window => time("", "rollback_window", window),
     }
 }
 

@@ -15,7 +15,9 @@ use crate::judge::guardrail::{Action, Guardrail, Measure, NoData, Prior};
 use crate::rollout::freeze::{Days, Freeze};
 use crate::rollout::human::{self, parse_share, share_of_number};
 use crate::rollout::plan::Plan;
-use crate::rollout::plan_builder::{DEFAULT_ALPHA, DEFAULT_BETA, PlanBuilder, usual};
+use crate::rollout::plan_builder::{
+    DEFAULT_ALPHA, DEFAULT_BETA, PlanBuilder, ROLLBACK_WINDOW, usual,
+};
 use crate::rollout::plan_error::PlanError;
 use crate::rollout::stage::{
     AgreementRule, ComparisonRule, QualityRule, Stage, StageKind, Undecided,
@@ -52,6 +54,7 @@ fn read(tree: Tree) -> Result<Plan, PlanError> {
     let deadline = fields.date("deadline")?;
     let when_late = fields.take("when_late")?.unwrap_or_default();
     let fresh_drill = fields.duration("fresh_drill")?;
+    let rollback_window = fields.duration("rollback_window")?.unwrap_or(ROLLBACK_WINDOW);
     let mut freezes = Vec::new();
     for tree in fields.list("freezes")?.unwrap_or_default() {
         freezes.push(freeze(tree)?);
@@ -76,6 +79,7 @@ fn read(tree: Tree) -> Result<Plan, PlanError> {
         plan.when_late = when_late;
         plan.fresh_drill = fresh_drill;
         plan.freezes = freezes;
+        plan.rollback_window = rollback_window;
     });
     builder.build()
 }
@@ -356,6 +360,7 @@ impl Serialize for Plan {
             deadline: text(self.deadline),
             when_late: self.when_late,
             fresh_drill: self.fresh_drill.map(human::show_duration),
+            rollback_window: human::show_duration(self.rollback_window),
             freezes: &self.freezes,
             stages: &self.stages,
         }
@@ -401,6 +406,7 @@ struct PlanForm<'a> {
     when_late: Undecided,
     #[serde(skip_serializing_if = "Option::is_none")]
     fresh_drill: Option<String>,
+    rollback_window: String,
     #[serde(skip_serializing_if = "<[Freeze]>::is_empty")]
     freezes: &'a [Freeze],
     stages: &'a [Stage],
@@ -442,7 +448,7 @@ impl<T: Serialize> Serialize for Rule<'_, T> {
 const OFF: &str = "off";
 const MOST_GUARDRAILS: usize = 64;
 const PLAN_FIELDS: &str = "alpha, beta, not_before, start_by_hand, deadline, when_late, \
-                           fresh_drill, freezes and stages";
+                           fresh_drill, rollback_window, freezes and stages";
 const STAGE_FIELDS: &str = "name, kind, share, warm_up, at_least, at_most, min_samples, approval, \
                             when_inconclusive, when_underpowered, when_no_data, guardrails, \
                             agreement, quality and comparison";

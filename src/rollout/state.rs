@@ -12,6 +12,7 @@ use crate::observe::snapshot::ArmCounts;
 use crate::rollout::stage::Stage;
 use crate::rollout::trial::Trial;
 use crate::strategy::canary::Canary;
+use crate::strategy::full::Full;
 
 /// Where a rollout stands. What only makes sense in one state lives in that state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +23,8 @@ pub enum State {
     Waiting(Waiting),
     /// In a stage, gathering evidence.
     Running(Box<Running>),
-    /// Over. Only a retry leads out of here, and only out of a rollback or refusal.
+    /// Over. Only a retry leads out of here, and only out of a rollback or refusal; and for a while
+    /// a promotion can be taken back.
     Ended(Ended),
 }
 
@@ -133,10 +135,33 @@ pub struct Ended {
     pub reason: String,
     /// Each guardrail's numbers at that moment.
     pub readings: Vec<Reading>,
+    /// After a promotion, for as long as it can be taken back.
+    pub(super) watch: Option<Box<Watch>>,
     /// The stage's index, for a retry.
     pub(super) index: usize,
     pub(super) attempt: usize,
     pub(super) control: Box<ArmCounts>,
+}
+
+impl Ended {
+    /// Until when the former baseline stays warm and one order brings it back; `None` where there
+    /// is nothing to take back, or it is too late.
+    #[must_use]
+    pub fn way_back_until(&self) -> Option<Moment> {
+        self.watch.as_ref().map(|watch| watch.until)
+    }
+}
+
+/// A promotion that can be taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Watch {
+    /// Until when.
+    pub(super) until: Moment,
+    /// What people are told of.
+    pub(super) usual: Option<Box<Full>>,
+    /// What takes it back.
+    pub(super) drastic: Option<Box<Full>>,
+    pub(super) told: bool,
 }
 
 /// A try of a stage that failed and was repeated. Its evidence is kept here, and is no part of what
@@ -212,7 +237,9 @@ impl End {
     pub(super) const fn remedy(self) -> &'static str {
         match self {
             Self::RolledBack | Self::Refused => "retry the stage, or start a new rollout",
-            Self::Promoted => "the candidate is the baseline now; deploy the old model to go back",
+            Self::Promoted => {
+                "the time to take it back is over; to go back, roll the old model out like a new one"
+            }
             Self::Aborted | Self::Killed => "start a new rollout",
         }
     }
@@ -272,12 +299,13 @@ impl Running {
 
     pub(super) fn take_in(&mut self, now: Moment, stage: &Stage, seen: &Seen) {
         let warms = self.is_warming(stage);
-        self.observed = self.observed.saturating_add(now.since(self.last).min(LONGEST_GAP));
+        let lasted = now.since(self.last).min(LONGEST_GAP);
         self.last = self.last.max(now);
-        // A batch made under another share says nothing of this stage.
+        // A batch made under another share says nothing of this stage, nor does its time.
         if seen.share != stage.share {
             return;
         }
+        self.observed = self.observed.saturating_add(lasted);
         if !warms {
             self.trial.observe(seen);
         } else if let Some(warming) = &mut self.warming {

@@ -116,7 +116,7 @@ impl Rollout {
                 }
                 moments.extend(self.plan.deadline().and_then(|date| self.moment(date)));
             }
-            State::Ended(_) => return None,
+            State::Ended(ended) => moments.extend(ended.way_back_until()),
         }
         if self.hold().is_some_and(|hold| hold.kind == HoldKind::Freeze) {
             let end = self.date(now).and_then(|date| thaw(self.plan.freezes(), date));

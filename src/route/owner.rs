@@ -1,7 +1,7 @@
 //! Who moves a router's traffic, as it is written beside the split.
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 /// Who moves a router's traffic now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,7 +27,7 @@ pub struct OwnedError {
 /// Told to end what it does, since another takes over.
 pub(crate) trait GiveWay: Send + Sync {
     /// Takes all traffic back and lets the router go. Must not wait for anything.
-    fn give_way(&self, to: &str);
+    fn give_way(self: Arc<Self>, to: &str);
 }
 
 /// What is written beside a split about who moves it.

@@ -112,6 +112,12 @@ impl Ownership {
         self.word.generation() == self.generation
     }
 
+    /// Whether no other owner has begun since.
+    #[must_use]
+    pub fn is_latest(&self) -> bool {
+        self.word.register().lock().last == self.generation
+    }
+
     /// Says where the owner is, for whoever is refused because of it.
     pub fn set_stage(&self, stage: &str) {
         let mut register = self.word.register().lock();
@@ -151,6 +157,18 @@ impl Ownership {
         let home = self.home;
         let new = self.word.replace(|now| (!now.is_home(home)).then(|| now.returned_to(home)));
         Some(new.unwrap_or_else(|now| now))
+    }
+
+    /// Takes all traffic from the candidate; whoever is the baseline by now serves everybody. Returns
+    /// the split in force, `None` where this no longer holds: then nothing was touched.
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
+    pub fn take_back(&self) -> Option<Split> {
+        let register = self.word.register().lock();
+        if !register.is(self.generation) {
+            return None;
+        }
+        let back = |now: Split| (!now.is_home(now.primary)).then(|| now.rolled_back());
+        Some(self.word.replace(back).unwrap_or_else(|now| now))
     }
 
     /// Whether somebody took all traffic back beside this owner.

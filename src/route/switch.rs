@@ -528,6 +528,11 @@ impl SplitWord {
         self.stopped.load(Ordering::Acquire)
     }
 
+    /// Everybody on the baseline from this epoch on, for a router whose epochs go on after a restart.
+    pub(crate) fn begin_at(&self, epoch: Epoch) {
+        let _ = self.replace(|now| Some(Split { epoch, ..now.rolled_back() }));
+    }
+
     /// The owner has heard of it, or another one begins.
     pub(crate) fn clear_stop(&self) {
         self.stopped.store(false, Ordering::Release);

@@ -20,6 +20,7 @@ use crate::route::switch::{Split, SplitWord};
 pub use crate::serve::inner::Fallback;
 use crate::serve::inner::Inner;
 use crate::serve::router::Router;
+use crate::serve::sink_queue::SinkQueues;
 use crate::serve::slots::Slots;
 use crate::serve::ticket::RouterTag;
 
@@ -292,8 +293,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             trip: self.trip,
             panics: AtomicU64::new(0),
             late: Mutex::default(),
-            sinks: self.sinks.0,
-            sink_errors: AtomicU64::new(0),
+            sinks: SinkQueues::new(self.sinks.0),
             streams: Streams::new(size.arms.clamp(2, MOST_ARMS), split.epoch),
             stream_deadline_nanos: self.stream_deadline.map_or(u64::MAX, nanos),
         })

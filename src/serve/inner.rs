@@ -12,7 +12,6 @@ use crate::ids::{Arm, Epoch, Name, Segment};
 use crate::model::Call;
 use crate::observe::record::{CallKey, Draw, Observation, SubjectTag, Words};
 use crate::observe::recorder::Recorder;
-use crate::observe::sink::MetricsSink;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::stream_counts::StreamCounts;
 use crate::observe::streams::Streams;
@@ -25,6 +24,7 @@ use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
 use crate::route::switch::{Arms, Entry, Packed, Split, SplitWord};
 use crate::serve::late::Seen;
 use crate::serve::request::{Group, Request, Subject};
+use crate::serve::sink_queue::SinkQueues;
 use crate::serve::slots::Slots;
 use crate::serve::ticket::{RouterTag, Ticket};
 use crate::share::TrafficShare;
@@ -103,8 +103,7 @@ pub(crate) struct Inner<M, C: Clock> {
     /// Epoch 16 bits, panics of the candidate under it 48 bits.
     pub(crate) panics: AtomicU64,
     pub(crate) late: Mutex<Late>,
-    pub(crate) sinks: Vec<Arc<dyn MetricsSink>>,
-    pub(crate) sink_errors: AtomicU64,
+    pub(crate) sinks: SinkQueues,
     pub(crate) streams: Streams,
     /// The deadline of whole streams, or all of time where there is none.
     pub(crate) stream_deadline_nanos: u64,

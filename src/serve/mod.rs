@@ -12,6 +12,7 @@ pub mod late;
 pub mod request;
 pub mod router;
 pub mod shadow_lane;
+pub mod sink_queue;
 mod slots;
 pub mod stream;
 pub mod ticket;

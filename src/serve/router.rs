@@ -5,15 +5,13 @@
 //! control, requests go on with the split as it was last.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::clock::{Clock, Mark, StdClock};
 use crate::ids::{Arm, Name, NameError, Segment};
 use crate::model::{Model, SyncModel};
-use crate::observe::sink::MetricsSink;
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::thread_place::Place;
-use crate::observe::window::Quantiles;
+use crate::observe::window::{Quantiles, Window};
 use crate::outcome::Outcome;
 use crate::route::arms::{ArmTable, ArmTableError};
 use crate::route::audience::{Audience, AudienceError};
@@ -23,7 +21,7 @@ use crate::route::ownership::Ownership;
 use crate::route::switch::{Arms, Entry, Split, SplitWord};
 pub use crate::serve::answer::Answer;
 use crate::serve::answer::Settled;
-use crate::serve::catch::{Payload, caught, caught_future, discard};
+use crate::serve::catch::{Payload, caught, caught_future};
 use crate::serve::guard::{Begun, Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
 use crate::serve::inner::{Inner, slot_of};
@@ -413,29 +411,41 @@ impl<M, C: Clock> Router<M, C> {
     /// fill; returns how many windows closed.
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn drain(&self) -> usize {
+        let windows = self.fold();
+        self.inner.sinks.tell(&windows);
+        windows.len()
+    }
+
+    /// As [`Router::drain`], with each sink told on a thread of its own: whoever calls this waits for
+    /// none. A sink that falls behind misses windows ([`Router::sinks_behind`]).
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
+    pub fn drain_aside(&self) -> usize {
+        let windows = self.fold();
+        let count = windows.len();
+        self.inner.sinks.hand_over(windows);
+        count
+    }
+
+    fn fold(&self) -> Vec<Window> {
         let epoch = self.split().epoch;
         let mut windows = self.inner.recorder.drain(self.inner.now(), epoch);
         self.inner.streams.drain(epoch);
         for window in &mut windows {
             self.inner.add_streams_to(window);
         }
-        for window in &windows {
-            for sink in &self.inner.sinks {
-                match caught(|| sink.window(window)) {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(_)) => {}
-                    Err(payload) => discard(payload),
-                }
-                self.inner.sink_errors.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        windows.len()
+        windows
     }
 
     /// How many windows a sink refused or panicked over.
     #[must_use]
     pub fn sink_errors(&self) -> u64 {
-        self.inner.sink_errors.load(Ordering::Relaxed)
+        self.inner.sinks.errors()
+    }
+
+    /// How many windows a sink was not told, since it was too slow for them.
+    #[must_use]
+    pub fn sinks_behind(&self) -> u64 {
+        self.inner.sinks.dropped()
     }
 
     /// Bytes on the heap that this router uses, at most, however much traffic there is; models

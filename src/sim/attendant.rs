@@ -29,7 +29,7 @@ pub(crate) fn attend(rollout: &Rollout, now: Moment, date: Date) -> Vec<Input> {
     };
     if let (Some(order), Ok(who)) = (order, Name::new("rehearsal")) {
         let why = "taken for granted in a rehearsal".to_owned();
-        said.push(Input::Command(Command { order, who, why }));
+        said.push(Input::Command(Command { order, who, why, at: None }));
     }
     said
 }

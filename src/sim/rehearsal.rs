@@ -323,6 +323,8 @@ impl Rehearsal {
                 Effect::Promote => {
                     self.told.everybody = self.told.everybody.or(Some(self.at));
                 }
+                // A rehearsal ends with the promotion.
+                Effect::Restore => self.share = TrafficShare::NONE,
                 Effect::Shadow(shadowing) => self.shadow = shadowing == Shadowing::On,
                 Effect::Alert(_) => self.told.alerts += 1,
                 Effect::Record(transition) => {

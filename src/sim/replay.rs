@@ -360,6 +360,10 @@ impl Replay {
                     self.told.everybody = self.told.everybody.or(Some(at));
                     self.turn(TrafficShare::NONE, at);
                 }
+                Effect::Restore => {
+                    self.promoted = false;
+                    self.turn(TrafficShare::NONE, at);
+                }
                 Effect::Shadow(shadowing) => {
                     self.shadow = shadowing == Shadowing::On;
                     self.batch.shadow = ShadowCounts::default();

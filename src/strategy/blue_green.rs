@@ -17,6 +17,9 @@ use crate::share::TrafficShare;
 pub struct BlueGreen {
     serving: Name,
     standby: Standby,
+    /// Whether the standby model is the one that served before the last promotion.
+    #[serde(default)]
+    promoted: bool,
 }
 
 /// What is in the standby slot.
@@ -59,6 +62,16 @@ pub enum BlueGreenError {
         /// What it gets.
         share: TrafficShare,
     },
+    /// A model is being loaded or warmed.
+    #[error("{name} is being warmed already; wait for it")]
+    Warming {
+        /// Which.
+        name: Name,
+    },
+    /// There was no promotion that could be undone: none was made, or another model has taken the
+    /// former one's place.
+    #[error("there is no promotion to undo; deploy the model and switch to it")]
+    NothingToUndo,
     /// There is no standby model.
     #[error("no model stands by; deploy one first")]
     Empty,
@@ -82,19 +95,39 @@ impl BlueGreen {
     /// `serving` serves everybody, and nothing stands by.
     #[must_use]
     pub const fn new(serving: Name) -> Self {
-        Self { serving, standby: Standby::Empty }
+        Self { serving, standby: Standby::Empty, promoted: false }
+    }
+
+    /// `serving` serves whoever the other does not, as they are found in a router: `standby` is
+    /// loaded there and has this share.
+    #[must_use]
+    pub fn found(serving: Name, standby: Option<Name>, share: TrafficShare) -> Self {
+        let standby = match standby {
+            None => Standby::Empty,
+            Some(name) if share == TrafficShare::NONE => Standby::Ready { name },
+            Some(name) => Standby::Live { name, share },
+        };
+        Self { serving, standby, promoted: false }
     }
 
     /// A model begins to load into the standby slot, replacing one that gets no traffic.
     ///
     /// # Errors
     ///
-    /// [`BlueGreenError::Busy`] while the present standby model gets traffic.
+    /// [`BlueGreenError::Busy`] while the present standby model gets traffic,
+    /// [`BlueGreenError::Warming`] while another one is on its way there.
     pub fn deploy(&mut self, now: Moment, name: Name) -> Result<(), BlueGreenError> {
-        if let Standby::Live { name, share } = &self.standby {
-            return Err(BlueGreenError::Busy { name: name.clone(), share: *share });
+        match &self.standby {
+            Standby::Live { name, share } => {
+                return Err(BlueGreenError::Busy { name: name.clone(), share: *share });
+            }
+            Standby::Warming { name, .. } => {
+                return Err(BlueGreenError::Warming { name: name.clone() });
+            }
+            Standby::Empty | Standby::Ready { .. } => {}
         }
         self.standby = Standby::Warming { name, since: now };
+        self.promoted = false;
         Ok(())
     }
 
@@ -171,21 +204,47 @@ impl BlueGreen {
                 let promoted = name.clone();
                 let retired = std::mem::replace(&mut self.serving, promoted);
                 self.standby = Standby::Ready { name: retired };
+                self.promoted = true;
                 Ok(vec![Effect::Promote])
             }
         }
+    }
+
+    /// The model that served before the last promotion serves again, labels and traffic in one
+    /// step; the one that was promoted stands by.
+    ///
+    /// # Errors
+    ///
+    /// [`BlueGreenError::NothingToUndo`] without a promotion whose former model still stands by.
+    pub fn undo_promotion(&mut self) -> Result<Vec<Effect>, BlueGreenError> {
+        let former = match &self.standby {
+            Standby::Ready { name } | Standby::Live { name, .. } if self.promoted => name.clone(),
+            _ => return Err(BlueGreenError::NothingToUndo),
+        };
+        let undone = std::mem::replace(&mut self.serving, former);
+        self.standby = Standby::Ready { name: undone };
+        self.promoted = false;
+        Ok(vec![Effect::Restore])
     }
 
     /// The standby model's slot is emptied, if it gets no traffic.
     ///
     /// # Errors
     ///
-    /// [`BlueGreenError::Busy`] while it does.
+    /// [`BlueGreenError::Busy`] while it does, [`BlueGreenError::Warming`] while a model is on its
+    /// way there.
     pub fn retire(&mut self) -> Result<(), BlueGreenError> {
-        if let Standby::Live { name, share } = &self.standby {
-            return Err(BlueGreenError::Busy { name: name.clone(), share: *share });
+        match &self.standby {
+            Standby::Live { name, share } => {
+                return Err(BlueGreenError::Busy { name: name.clone(), share: *share });
+            }
+            Standby::Warming { name, .. } => {
+                return Err(BlueGreenError::Warming { name: name.clone() });
+            }
+            Standby::Empty | Standby::Ready { .. } => {}
         }
         self.standby = Standby::Empty;
+        self.promoted = false;
         Ok(())
     }
 

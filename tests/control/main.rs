@@ -13,7 +13,7 @@ use pilotage::alert::Alert;
 use pilotage::alert::alerter::ChannelAlerter;
 use pilotage::clock::ManualClock;
 use pilotage::control::Pilot;
-use pilotage::control::pilot::OrderError;
+use pilotage::control::orders::{Did, OrderError};
 use pilotage::control::start::StartError;
 use pilotage::ids::Arm;
 use pilotage::machine::Order;
@@ -169,7 +169,8 @@ fn an_abort_takes_effect_before_it_returns_and_without_a_tick() {
     assert_eq!(world.served_by_candidate(1_000), 0);
     pilot.tick();
     assert_eq!(pilot.end(), Some(End::Aborted));
-    assert_eq!(pilot.abort("ops", "again"), Err(OrderError::Over { end: "aborted" }));
+    let again = pilot.abort("ops", "again").unwrap();
+    assert_eq!(again.did, Did::AlreadyOver { end: End::Aborted }, "it may be repeated");
     world.run(&pilot, 300);
     assert_eq!(world.router.split().candidate, TrafficShare::NONE, "nothing brings it back");
 }
@@ -187,12 +188,23 @@ fn of_two_orders_the_one_that_stops_wins() {
 }
 
 #[test]
-fn an_order_without_a_name_is_refused_but_traffic_goes_back_all_the_same() {
+fn a_stop_never_depends_on_its_label() {
     let mut world = World::new();
     let (pilot, _alerts) = world.start();
     world.run(&pilot, 5);
-    assert!(matches!(pilot.abort("", "no name"), Err(OrderError::Who(_))));
-    assert_eq!(world.served_by_candidate(1_000), 0);
+    let long = "x".repeat(500);
+    for (who, kept) in [("", "nobody named"), ("a\nb\u{202e}", "a\\nb\\u{202e}"), (&long, &long[..128])] {
+        let mut world = World::new();
+        let (pilot, _alerts) = world.start();
+        world.run(&pilot, 5);
+        assert_eq!(pilot.abort(who, "stop").unwrap().did, Did::Stopped);
+        assert_eq!(world.served_by_candidate(1_000), 0);
+        assert_eq!(pilot.end(), Some(End::Aborted), "and the rollout is over, without a tick");
+        assert_eq!(pilot.status().history.last().unwrap().who, kept);
+        world.run(&pilot, 200);
+        assert_eq!(world.served_by_candidate(1_000), 0, "a minute later as well");
+    }
+    assert!(matches!(pilot.order(Order::Resume, "", "no name"), Err(OrderError::Who(_))));
 }
 
 #[test]
@@ -201,7 +213,7 @@ fn a_second_rollout_waits_for_the_first() {
     let (pilot, _alerts) = world.start();
     world.run(&pilot, 5);
     let again = Pilot::builder().start(&world.router, "v3", world.candidate(), canary_plan());
-    assert!(matches!(again, Err(StartError::Busy { .. })), "{again:?}");
+    assert!(matches!(again, Err(StartError::Owned(_))), "{again:?}");
     pilot.abort("ops", "make room").unwrap();
     pilot.tick();
     let again = Pilot::builder().start(&world.router, "v3", world.candidate(), canary_plan());

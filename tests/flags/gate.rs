@@ -220,7 +220,7 @@ fn blue_green_moves_its_flag() {
     let flags = flags();
     let gate = Arc::new(FlagGate::new(&router, flags.flag("model").unwrap(), "v2"));
     let slots = BlueGreen::new(&router, Arc::new(StderrAlerter)).unwrap();
-    let slots = slots.with_switch(Arc::clone(&gate));
+    let slots = slots.with_switch(Arc::clone(&gate)).unwrap();
     slots.deploy("v2", model::sync(boxed("v2")), |_| Ok(())).unwrap();
     assert_eq!(ask!(router, gate, "tester"), "v2");
 

@@ -161,7 +161,8 @@ fn a_recovered_rollout_shows_the_candidate_to_nobody_until_somebody_orders_it() 
 fn a_recovery_without_damage_is_a_resume_and_one_without_a_copy_does_not_happen() {
     let (bytes, ends) = journal();
     let (again, cut, pilot) = recover(&Disk::holding(&bytes));
-    assert_eq!((cut.unwrap(), pilot.unwrap().end()), (None, None));
+    let pilot = pilot.unwrap();
+    assert_eq!((cut.unwrap(), pilot.end()), (None, None));
     assert!(again.router.split().candidate > TrafficShare::NONE);
 
     let mut flipped = bytes;

@@ -1,5 +1,6 @@
 //! What is decided while nothing can be written is not forgotten.
 
+use pilotage::control::orders::Recorded;
 use pilotage::route::switch::{Split, SwitchError, TrafficSwitch};
 
 use super::*;
@@ -76,8 +77,8 @@ fn an_order_to_stop_on_a_full_disk_is_not_forgotten_over_a_crash() {
 fn a_rollback_that_no_disk_takes_is_told_at_once_and_written_as_soon_as_it_can_be() {
     let (disk, mut world, pilot, alerts) = on_a_full_disk();
     disk.broken.store(true, Ordering::SeqCst);
-    let refused = pilot.order(Order::Pause, "ann", "let me look");
-    assert!(matches!(refused, Err(OrderError::Unwritten { .. })), "{refused:?}");
+    let paused = pilot.order(Order::Pause, "ann", "let me look").unwrap();
+    assert!(matches!(paused.recorded, Recorded::Failed { .. }), "{paused:?}");
     world.errs.store(true, Ordering::Relaxed);
     world.run(&pilot, 10);
     assert_eq!(pilot.end(), Some(End::RolledBack));
@@ -142,7 +143,7 @@ fn a_switch_that_says_the_candidate_was_taken_back_is_believed_and_one_that_forg
     };
     let pilot = builder(&switch).start(&world.router, "v2", world.candidate(), plan()).unwrap();
     world.run(&pilot, 3);
-    drop(pilot);
+    std::mem::forget(pilot); // as a process that is killed
     let (bytes, in_force) = (disk.now(), *switch.0.lock());
     let share = in_force.candidate;
     assert!(share > TrafficShare::NONE);

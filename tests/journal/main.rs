@@ -16,7 +16,7 @@ use pilotage::alert::alerter::ChannelAlerter;
 use pilotage::clock::ManualClock;
 use pilotage::control::Pilot;
 use pilotage::control::journal_file::{Durability, JournalFile, JournalStore};
-use pilotage::control::pilot::OrderError;
+use pilotage::control::orders::{Did, OrderError};
 use pilotage::control::start::{ResumeError, StartError};
 use pilotage::date::Date;
 use pilotage::ids::{Arm, Epoch};
@@ -301,12 +301,12 @@ fn an_abort_is_never_forgotten_and_a_promotion_is_finished() {
     // A rollout that is over makes room for the next, and its journal is kept.
     let (pilot, _alerts) = again.start(&disk);
     assert_eq!(disk.aside.load(Ordering::SeqCst), 1);
-    pilot.order(Order::PromoteFully, "ann", "sure").unwrap();
-    let state = disk.now();
-    pilot.tick();
-    assert_eq!(pilot.end(), Some(End::Promoted));
+    let before = disk.states.lock().len();
+    let done = pilot.order(Order::PromoteFully, "ann", "sure").unwrap();
+    assert_eq!((done.did, pilot.end()), (Did::Done, Some(End::Promoted)));
 
-    // Killed after the order was taken, before it was done.
+    // Killed after it was written down, before it was done.
+    let state = disk.states.lock()[before].clone();
     let third = Process::new("v1", Epoch::default());
     let resumed = third.resume(&Disk::holding(&state)).unwrap();
     resumed.tick();
@@ -440,6 +440,27 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A file that does not wait for the disk.
+struct Unsynced(JournalFile);
+
+impl JournalStore for Unsynced {
+    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.0.read()
+    }
+
+    fn append(&mut self, bytes: &[u8], _: Durability) -> io::Result<()> {
+        self.0.append(bytes, Durability::Written)
+    }
+
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.replace(bytes)
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        self.0.set_aside()
+    }
+}
+
 #[test]
 fn a_journal_does_not_grow_for_ever() {
     let folder = folder("grow");
@@ -448,12 +469,12 @@ fn a_journal_does_not_grow_for_ever() {
     let pilot = Pilot::builder()
         .alerter(ChannelAlerter(sync_channel(64).0))
         .wall_clock(|| Date::from_unix(0))
-        .journal(JournalFile::new(&path))
+        .journal(Unsynced(JournalFile::new(&path)))
         .start(&world.router, "v2", world.candidate(), plan())
         .unwrap();
     pilot.order(Order::Pause, "ann", &"a long reason ".repeat(70)).unwrap();
     let mut most = 0;
-    for round in 0..1_600 {
+    for round in 0..4_000 {
         let order = if round % 2 == 0 { Order::Resume } else { Order::Pause };
         pilot.order(order, "ann", &"a long reason ".repeat(70)).unwrap();
         if round % 400 == 0 {

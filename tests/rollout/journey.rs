@@ -170,7 +170,8 @@ fn a_batch_of_an_older_split_is_not_judged() {
     seen.share = TrafficShare::ALL;
     for second in 0..100 {
         let now = world.now.after(Duration::from_secs(second));
-        assert!(world.rollout.handle(now, &Input::Seen(Box::new(seen.clone()))).is_empty());
+        let effects = world.rollout.handle(now, &Input::Seen(Box::new(seen.clone())));
+        assert!(effects.iter().all(|effect| matches!(effect, Effect::WakeAt(_))), "{effects:?}");
     }
     assert!(seen.live.arm(Arm::CANDIDATE).is_some());
     assert_eq!(world.end(), None);

@@ -198,6 +198,7 @@ fn orders_and_rollouts_survive_being_stored() {
         order: Order::Extend { by: MINUTE },
         who: Name::new("ops").unwrap(),
         why: String::new(),
+        at: None,
     };
     let stored = serde_json::to_string(&command).unwrap();
     assert_eq!(serde_json::from_str::<Command>(&stored).unwrap(), command);

@@ -88,7 +88,7 @@ fn input(rollout: &Rollout, now: Moment, event: &Event) -> Input {
     match *event {
         Event::Order(order) => {
             let who = Name::new("ops").unwrap();
-            Input::Command(Command { order, who, why: "because".into() })
+            Input::Command(Command { order, who, why: "because".into(), at: None })
         }
         Event::Seen { calls, errors, foreign } => {
             let share = if foreign { TrafficShare::ALL } else { rollout.share() };
@@ -133,6 +133,7 @@ proptest! {
             let input = input(&rollout, now, &event);
             let (before, share) = (place(&rollout), rollout.share());
             let paused = matches!(rollout.state(), State::Running(running) if running.paused.is_some());
+            let watched = matches!(rollout.state(), State::Ended(ended) if ended.way_back_until().is_some());
             let effects = rollout.handle(now, &input);
             let after = place(&rollout);
 
@@ -149,6 +150,14 @@ proptest! {
                     Event::Order(Order::Retry) if failed => {}
                     Event::Order(Order::Kill) if end != End::Promoted => {
                         prop_assert_eq!(after.1, Some(End::Killed));
+                    }
+                    // A promotion can be taken back for a while, by whoever stops, or by evidence.
+                    _ if watched => {
+                        let after = after.1.unwrap();
+                        prop_assert!(after == end || effects[0] == Effect::Restore, "{event:?}");
+                        if let Event::Order(Order::Kill | Order::Abort) = event {
+                            prop_assert!(matches!(after, End::Killed | End::Aborted));
+                        }
                     }
                     _ => prop_assert_eq!(after.1, Some(end)),
                 }

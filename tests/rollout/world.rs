@@ -137,7 +137,7 @@ impl World {
 
     pub fn order(&mut self, order: Order) -> Vec<Effect> {
         let who = Name::new("ops").unwrap();
-        let command = Command { order, who, why: "because".into() };
+        let command = Command { order, who, why: "because".into(), at: None };
         let effects = self.rollout.handle(self.now, &Input::Command(command));
         self.effects.extend(effects.clone());
         effects

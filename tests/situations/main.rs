@@ -74,7 +74,12 @@ impl Journey {
     }
 
     fn order(&mut self, order: Order) {
-        self.tell(&Input::Command(Command { order, who: name("ops"), why: "a test".into() }));
+        self.tell(&Input::Command(Command {
+            order,
+            who: name("ops"),
+            why: "a test".into(),
+            at: None,
+        }));
     }
 
     /// A batch of a minute: the arms, and what each segment's truths were.

@@ -15,6 +15,7 @@ use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, Moment};
 use crate::control::alert_queue::AlertQueue;
 use crate::control::hold::{Hold, HoldError};
+use crate::control::orders::SWITCH_PATIENCE;
 use crate::control::switch_worker::{Kind, SwitchWorker};
 use crate::ids::{Arm, Name, NameError};
 use crate::machine::Effect;
@@ -367,7 +368,8 @@ impl<M, C: Clock> BlueGreen<M, C> {
     }
 
     /// Everything back to the serving model: one atomic store before anything else, then the
-    /// alert. Always possible, may be repeated, and waits for nothing.
+    /// alert. Always possible, may be repeated, and waits for
+    /// no switch that keeps it waiting.
     pub fn roll_back(&self, reason: &str) {
         let share = self.router.split().candidate;
         let Some(split) = self.hold.ownership.take_back() else { return };
@@ -385,6 +387,7 @@ impl<M, C: Clock> BlueGreen<M, C> {
         };
         if let Some(outside) = &self.outside {
             outside.ask(split, Kind::TakeBack);
+            outside.let_settle(SWITCH_PATIENCE);
         }
         let summary = format!("{serving} took {share} back from {from}: {reason}");
         self.hold.tell("rolled_back", Severity::Critical, summary);
@@ -407,6 +410,7 @@ impl<M, C: Clock> BlueGreen<M, C> {
         };
         if let Some(outside) = &self.outside {
             outside.ask(split, Kind::TakeBack);
+            outside.let_settle(SWITCH_PATIENCE);
         }
         *self.idle_since.lock() = None;
         let summary = format!("the promotion of {undone} was undone, {serving} serves: {reason}");

@@ -126,7 +126,8 @@ impl FlagGate {
     /// wanted is bound to the roles of the two models, not to later changes of the flag.
     ///
     /// While a rollout or switch moves the router's traffic that was not given this gate, it forces
-    /// nobody: the model in the candidate's place is not the one that the flag speaks of.
+    /// nobody: the model in the candidate's place is not the one that the flag speaks of. Where it
+    /// is all the same, [`bind`](TrafficSwitch::bind) the gate to that owner's generation.
     pub fn admit<'r>(&self, request: Request<'r>, context: &Context<'_>) -> Request<'r> {
         let owner = self.word.generation();
         if owner != 0 && owner != self.owner.load(Ordering::Acquire) {

@@ -251,7 +251,7 @@ impl Pilot {
         let warning = if did == Did::Paused { None } else { self.warn_of_baseline(now) };
         self.carry_out(now, taken.effects);
         if let Some(outside) = &shared.outside {
-            outside.let_settle();
+            outside.let_settle(SWITCH_PATIENCE);
         }
         self.let_go_when_over();
         let recorded = self.recorded(taken.journal, STOP_PATIENCE);
@@ -517,6 +517,8 @@ fn escaped(text: &str) -> String {
 
 /// How long a stop waits to be written: not at all for its effect, which it has had by then.
 const STOP_PATIENCE: Duration = Duration::from_millis(50);
+/// How long a stop waits for a switch outside that answers at once.
+pub(super) const SWITCH_PATIENCE: Duration = Duration::from_millis(20);
 /// How long an order that gives the candidate more waits to come into force.
 const ORDER_PATIENCE: Duration = Duration::from_secs(1);
 /// The most characters of an operator's reason that are kept.

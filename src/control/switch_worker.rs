@@ -168,15 +168,21 @@ impl SwitchWorker {
         }
     }
 
-    /// Waits, a millisecond at most, until no step up is on its way to the switch: what is told
-    /// from now on is what was ordered last.
-    pub(super) fn let_settle(&self) {
+    /// Waits until the switch was told what was ordered last and no step up is on its way to it: for
+    /// one that answers, not for long, and a millisecond for one that keeps everybody waiting.
+    pub(super) fn let_settle(&self, patience: Duration) {
         let begun = now();
         let mut state = self.shared.state.lock();
-        let raises = |state: &State| state.calls.iter().any(|call| call.ask.kind == Kind::Raise);
-        while raises(&state) && begun.elapsed() < STUCK_PATIENCE {
-            let left = STUCK_PATIENCE.saturating_sub(begun.elapsed());
-            let _ = self.shared.changed.wait_for(&mut state, left);
+        loop {
+            let stuck = state.calls.iter().any(|call| call.since.elapsed() >= STUCK);
+            let refused = state.refused > 0;
+            let patience = if stuck || refused { patience.min(STUCK_PATIENCE) } else { patience };
+            let left = patience.saturating_sub(begun.elapsed());
+            let busy = state.next.is_some() || !state.calls.is_empty();
+            if !busy || left.is_zero() {
+                return;
+            }
+            let _ = self.shared.changed.wait_for(&mut state, left.min(TURN));
         }
     }
 

@@ -193,7 +193,9 @@ fn a_stop_never_depends_on_its_label() {
     let (pilot, _alerts) = world.start();
     world.run(&pilot, 5);
     let long = "x".repeat(500);
-    for (who, kept) in [("", "nobody named"), ("a\nb\u{202e}", "a\\nb\\u{202e}"), (&long, &long[..128])] {
+    for (who, kept) in
+        [("", "nobody named"), ("a\nb\u{202e}", "a\\nb\\u{202e}"), (&long, &long[..128])]
+    {
         let mut world = World::new();
         let (pilot, _alerts) = world.start();
         world.run(&pilot, 5);

@@ -201,6 +201,8 @@ fn beside_blue_green_nobody_meets_the_wrong_model() {
     let flags = flags();
     let gate = FlagGate::new(&router, flags.flag("model").unwrap(), "v2");
     slots.deploy("v2", model::sync(boxed("v2")), |_| Ok(())).unwrap();
+    assert_eq!(ask!(router, gate, "tester"), "v1", "another moves the traffic");
+    gate.bind(router.owner().unwrap().generation);
     assert_eq!(ask!(router, gate, "tester"), "v2");
     assert_eq!(ask!(router, gate, "somebody"), "v1");
     slots.switch().unwrap();
@@ -316,6 +318,7 @@ fn no_request_meets_the_wrong_model_while_flag_and_router_are_promoted() {
                 router.switch().shift(&order).unwrap();
                 gate.shift(&order).unwrap();
             }
+            gate.settled(&order);
         });
         assert!(gate.leftover().is_some());
     }

@@ -183,7 +183,7 @@ fn a_whole_rollout_runs_under_an_executor_it_knows_nothing_of() {
             assert_eq!(answer.output, 7);
             if user % 50 == 0 {
                 smol::Timer::after(Duration::from_millis(5)).await;
-                if !pilot.tick() {
+                if !pilot.tick() || pilot.is_over() {
                     break;
                 }
             }

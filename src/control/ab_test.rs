@@ -8,7 +8,7 @@ use crate::alert::alert::{Alert, Severity};
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, Moment};
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
 use crate::ids::{Arm, Segment};
 use crate::judge::experiment::Measurement;
 use crate::machine::Seen;
@@ -61,7 +61,7 @@ use crate::strategy::ab_test::test;
 /// ```
 pub struct ABTest<M, C: Clock> {
     router: Router<M, C>,
-    dispatch: Dispatch,
+    dispatch: AlertQueue,
     state: Mutex<State>,
 }
 
@@ -117,7 +117,7 @@ impl<M, C: Clock> ABTest<M, C> {
         plan.arms[1].1 = share.fraction();
         let name = plan.arms[1].0.clone();
         let test = test::ABTest::new(plan, router.scheme().salt())?;
-        let dispatch = Dispatch::start(alerter, AlertPolicy::default())?;
+        let dispatch = AlertQueue::start(alerter, AlertPolicy::default())?;
         let _ = router.retire_idle();
         router.deploy_shared(name.as_str(), candidate)?;
         let word = router.switch();

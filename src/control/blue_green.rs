@@ -12,7 +12,7 @@ use crate::alert::alert::{Alert, Severity};
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, Moment};
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
 use crate::ids::{Arm, Name, NameError};
 use crate::machine::Effect;
 use crate::route::switch::{SwitchError, TrafficSwitch};
@@ -52,7 +52,7 @@ use crate::strategy::blue_green::{self, BlueGreenError, Standby};
 pub struct BlueGreen<M, C: Clock> {
     router: Router<M, C>,
     slots: Mutex<blue_green::BlueGreen>,
-    dispatch: Dispatch,
+    dispatch: AlertQueue,
     switch: Option<Arc<dyn TrafficSwitch>>,
     /// How long the model that served last stays warm at least.
     keep_warm: Duration,
@@ -128,7 +128,7 @@ impl<M, C: Clock> BlueGreen<M, C> {
         Ok(Self {
             router: router.clone(),
             slots: Mutex::new(blue_green::BlueGreen::new(serving)),
-            dispatch: Dispatch::start(alerter, AlertPolicy::default())?,
+            dispatch: AlertQueue::start(alerter, AlertPolicy::default())?,
             switch: None,
             keep_warm: Duration::ZERO,
             shelf: Mutex::default(),

@@ -15,7 +15,7 @@ use crate::alert::alert::{Alert, Severity};
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, Moment};
-use crate::control::dispatch::{AlertCounts, Dispatch};
+use crate::control::alert_queue::{AlertCounts, AlertQueue};
 use crate::control::pilot::Pilot;
 use crate::control::start::{PilotBuilder, StartError};
 use crate::drift::error::DriftError;
@@ -79,7 +79,7 @@ pub struct DriftWatch {
 struct Shared {
     service: Name,
     recorder: Recorder,
-    dispatch: Dispatch,
+    dispatch: AlertQueue,
     pipeline: Arc<dyn RetrainingPipeline>,
     /// Held for moments only, never while the host's code runs.
     desk: Mutex<Desk>,
@@ -118,7 +118,7 @@ impl DriftWatch {
             let (found, expected) = (found.to_owned(), expected.to_owned());
             return Err(DriftError::AnotherReference { found, expected }.into());
         }
-        let dispatch = Dispatch::start(alerter, AlertPolicy::default())?;
+        let dispatch = AlertQueue::start(alerter, AlertPolicy::default())?;
         let desk = Mutex::new(Desk { monitor, ledger, last: None });
         let refused = AtomicU64::new(0);
         let shared = Shared { service, recorder, dispatch, pipeline, desk, refused };

@@ -5,10 +5,10 @@
 //! Here, and nowhere below, there are threads, and calls into a user's switches and alerters.
 
 pub mod ab_test;
+pub mod alert_queue;
 pub mod blue_green;
 mod book;
 mod desk;
-pub mod dispatch;
 pub mod drift_watch;
 pub mod drill;
 pub mod driver;

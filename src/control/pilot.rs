@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use crate::alert::alert::Alert;
 use crate::alert::alert::Severity;
 use crate::clock::{Moment, WallClock};
+use crate::control::alert_queue::AlertQueue;
 use crate::control::book::Book;
 use crate::control::desk::{Desk, Owed, orders_traffic, raises, takes_back};
-use crate::control::dispatch::Dispatch;
 use crate::control::journal_file::Durability;
 use crate::control::plane::Plane;
 use crate::control::status::{JournalStatus, Status};
@@ -41,7 +41,7 @@ struct Shared {
     plane: Arc<dyn Plane>,
     switch: Arc<dyn TrafficSwitch>,
     wall: Arc<dyn WallClock>,
-    dispatch: Dispatch,
+    dispatch: AlertQueue,
     about: About,
     /// What the rollout's time is ahead of the plane's: it goes on after a restart.
     ahead: Duration,
@@ -63,7 +63,7 @@ pub(crate) struct Beginning {
     pub plane: Arc<dyn Plane>,
     pub switch: Arc<dyn TrafficSwitch>,
     pub wall: Arc<dyn WallClock>,
-    pub dispatch: Dispatch,
+    pub dispatch: AlertQueue,
     pub about: About,
     pub ahead: Duration,
     pub book: Option<Book>,

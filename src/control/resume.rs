@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::control::alert_queue::AlertQueue;
 use crate::control::book::Book;
-use crate::control::dispatch::Dispatch;
 use crate::control::found::{FindError, Found};
 use crate::control::pilot::{Beginning, Pilot};
 use crate::control::reins::{Reins, about};
@@ -167,7 +167,7 @@ impl PilotBuilder {
             }
             None => None,
         };
-        let dispatch = Dispatch::start(Arc::clone(&this.alerter), this.policy.clone())
+        let dispatch = AlertQueue::start(Arc::clone(&this.alerter), this.policy.clone())
             .map_err(StartError::from)?;
         // Also what was taken back: a retry leads out of that.
         if !matches!(end, Some(End::Aborted | End::Killed)) && !promoted {

@@ -8,7 +8,7 @@ use crate::alert::alert::{Alert, Severity};
 use crate::alert::alerter::Alerter;
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, StdClock};
-use crate::control::dispatch::Dispatch;
+use crate::control::alert_queue::AlertQueue;
 use crate::control::shadow_page::{Names, page};
 use crate::ids::{Arm, Segment};
 use crate::judge::shadow::{ShadowReport, ShadowRules, ShadowVerdict};
@@ -68,7 +68,7 @@ pub struct ShadowMode<M: Model, C: Clock = StdClock> {
     lane: ShadowLane<M, C>,
     candidate: String,
     rules: ShadowRules,
-    dispatch: Dispatch,
+    dispatch: AlertQueue,
     told: Mutex<&'static str>,
 }
 
@@ -124,7 +124,7 @@ where
             lane,
             candidate: candidate.to_owned(),
             rules,
-            dispatch: Dispatch::start(alerter, AlertPolicy::default())?,
+            dispatch: AlertQueue::start(alerter, AlertPolicy::default())?,
             told: Mutex::new("continue"),
         })
     }

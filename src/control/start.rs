@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::alert::alerter::{Alerter, StderrAlerter};
 use crate::alert::policy::AlertPolicy;
 use crate::clock::{Clock, SystemWallClock, WallClock};
+use crate::control::alert_queue::AlertQueue;
 use crate::control::book::Book;
-use crate::control::dispatch::Dispatch;
 use crate::control::found::{FindError, Found};
 use crate::control::journal_file::JournalStore;
 use crate::control::pilot::{Beginning, Pilot};
@@ -160,7 +160,7 @@ impl PilotBuilder {
         if let Some(store) = &mut journal {
             make_room(&mut **store)?;
         }
-        let dispatch = Dispatch::start(Arc::clone(&this.alerter), this.policy.clone())?;
+        let dispatch = AlertQueue::start(Arc::clone(&this.alerter), this.policy.clone())?;
         // An earlier candidate, or the model before the last promotion, makes room if it is idle.
         let _ = router.retire_idle();
         router.deploy_shared(name, model)?;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::clock::Moment;
-use crate::control::dispatch::AlertCounts;
+use crate::control::alert_queue::AlertCounts;
 use crate::ids::Name;
 use crate::judge::paired::{Agreement, PairedQuality, PairedReading};
 use crate::judge::verdict::Reading;

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The queue's end that control holds. Dropping the last one ends the thread once the queue is
 /// empty; nobody waits for that.
 #[derive(Clone, Debug)]
-pub struct Dispatch {
+pub struct AlertQueue {
     queue: SyncSender<Alert>,
     counts: Arc<Counts>,
 }
@@ -54,7 +54,7 @@ pub struct AlertCounts {
     pub lost: u64,
 }
 
-impl Dispatch {
+impl AlertQueue {
     /// Starts the alert thread.
     ///
     /// # Errors
@@ -160,9 +160,9 @@ mod tests {
         let blocked = FnAlerter(move |_: &Alert| {
             let _ = held.lock().recv();
         });
-        let dispatch = Dispatch::start(Arc::new(blocked), open()).unwrap();
-        (0..QUEUE + 50).for_each(|key| dispatch.send(alert(key)));
-        let lost = dispatch.counts().lost;
+        let queue = AlertQueue::start(Arc::new(blocked), open()).unwrap();
+        (0..QUEUE + 50).for_each(|key| queue.send(alert(key)));
+        let lost = queue.counts().lost;
         assert!((49..=50).contains(&lost), "{lost} lost");
     }
 
@@ -175,19 +175,19 @@ mod tests {
                 if alert.key == "0" { panic!("as the test wants it") } else { Ok(()) }
             }
         }
-        let dispatch = Dispatch::start(Arc::new(Bomb(AtomicU64::new(0))), open()).unwrap();
-        dispatch.send(alert(0));
-        dispatch.send(alert(1));
-        wait_for(|| dispatch.counts().delivered == 1);
-        assert_eq!(dispatch.counts().undelivered, 1);
+        let queue = AlertQueue::start(Arc::new(Bomb(AtomicU64::new(0))), open()).unwrap();
+        queue.send(alert(0));
+        queue.send(alert(1));
+        wait_for(|| queue.counts().delivered == 1);
+        assert_eq!(queue.counts().undelivered, 1);
     }
 
     #[test]
     fn the_same_news_is_told_once() {
-        let dispatch =
-            Dispatch::start(Arc::new(FnAlerter(|_: &Alert| ())), AlertPolicy::default()).unwrap();
-        (0..10).for_each(|_| dispatch.send(alert(7)));
-        wait_for(|| dispatch.counts().suppressed == 9);
-        assert_eq!(dispatch.counts().delivered, 1);
+        let queue =
+            AlertQueue::start(Arc::new(FnAlerter(|_: &Alert| ())), AlertPolicy::default()).unwrap();
+        (0..10).for_each(|_| queue.send(alert(7)));
+        wait_for(|| queue.counts().suppressed == 9);
+        assert_eq!(queue.counts().delivered, 1);
     }
 }

@@ -33,7 +33,7 @@ impl fmt::Display for Severity {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Alert {
-    /// Which incident: alerts with the same key are the same news, and are sent once.
+    /// Which incident of the rollout: alerts with the same key are news of the same incident.
     pub key: String,
     /// How soon somebody must look.
     pub severity: Severity,
@@ -45,6 +45,10 @@ pub struct Alert {
     pub summary: String,
     /// Whether this says that the incident with this key is over.
     pub resolved: bool,
+    /// Whether this is news of a thing that happened (a rollback, a promotion) rather than of a
+    /// condition that lasts (a pause, a full disk). What happened is delivered and not repeated.
+    #[serde(default)]
+    pub once: bool,
 }
 
 impl Alert {
@@ -58,13 +62,21 @@ impl Alert {
         summary: impl Into<String>,
     ) -> Self {
         let (key, summary) = (key.into(), summary.into());
-        Self { key, severity, rollout, at, summary, resolved: false }
+        Self { key, severity, rollout, at, summary, resolved: false, once: false }
     }
 
     /// The same, as the news that the incident is over.
     #[must_use]
     pub const fn resolve(mut self) -> Self {
         self.resolved = true;
+        self
+    }
+
+    /// The same, as news of a thing that happened rather than of a condition that lasts: it is
+    /// delivered, but not repeated.
+    #[must_use]
+    pub const fn once(mut self) -> Self {
+        self.once = true;
         self
     }
 }

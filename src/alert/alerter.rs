@@ -25,15 +25,21 @@ use crate::alert::alert::{Alert, Severity};
 pub trait Alerter: Send + Sync {
     /// Tells people of `alert`.
     ///
-    /// Called by the alert thread of a `Pilot`, one alert at a time, never from a request handler
-    /// and never under a lock; so it may block, and it may call back into the crate. While it
-    /// blocks, further alerts wait in a bounded queue, and beyond that they are counted as lost.
-    /// A rollback never waits for it. A panic is caught and counted as an error.
+    /// Called by an [`AlertQueue`](crate::control::alert_queue::AlertQueue) on a thread of its own,
+    /// never from a request handler and never under a lock; so it may block, and it may call back
+    /// into the crate. A rollback never waits for it.
+    ///
+    /// One call is made at a time, and it has a deadline (30 seconds, unless the
+    /// [`AlertPolicy`](crate::alert::policy::AlertPolicy) says otherwise). A call that takes longer
+    /// is left to itself and counted as hung, and the queue goes on beside it: so calls may overlap
+    /// while one hangs. If it returns `Ok` after all, its alert counts as delivered. Delivery is
+    /// *at least once*: people may be told twice of what was offered again meanwhile.
     ///
     /// # Errors
     ///
-    /// When people could not be told. The alert is counted as undelivered and offered again with
-    /// the next one, a stated number of times.
+    /// When people were not told. The alert is offered again, less and less often but at least
+    /// once a minute, until it is delivered or stale; if its incident is over before that, people
+    /// hear of neither. A panic is caught and counts as a failure that may have told people.
     fn alert(&self, alert: &Alert) -> Result<(), AlertError>;
 }
 
@@ -65,12 +71,33 @@ impl Alerter for StderrAlerter {
 }
 
 /// Hands each alert to a function, for example one that writes to the host's log.
+///
+/// ```
+/// use pilotage::alert::alerter::FnAlerter;
+///
+/// let log = FnAlerter::new(|alert| eprintln!("{}: {}", alert.key, alert.summary));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FnAlerter<F>(pub F);
+
+impl<F: Fn(&Alert) + Send + Sync> FnAlerter<F> {
+    /// Hands each alert to `tell`, which cannot fail.
+    pub const fn new(tell: F) -> Self {
+        Self(tell)
+    }
+}
 
 impl<F: Fn(&Alert) + Send + Sync> Alerter for FnAlerter<F> {
     fn alert(&self, alert: &Alert) -> Result<(), AlertError> {
         (self.0)(alert);
+        Ok(())
+    }
+}
+
+/// A plain function is an alerter, too: `|alert: &Alert| ..`.
+impl<F: Fn(&Alert) + Send + Sync> Alerter for F {
+    fn alert(&self, alert: &Alert) -> Result<(), AlertError> {
+        self(alert);
         Ok(())
     }
 }

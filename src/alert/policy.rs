@@ -1,127 +1,75 @@
-//! One incident, one alert.
+//! How often people are told, and for how long it is tried.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::alert::alert::Alert;
-use crate::clock::Moment;
-
-/// Decides which alerts are news.
+/// How often people are told of one incident, how many lesser alerts they get, and for how long an
+/// alert is offered to an alerter that fails.
 ///
-/// An alert with a key that was sent within `repeat_after` is the same news and is suppressed; a
-/// resolve is passed on if its incident was sent, and forgets it. Beyond `burst` alerts in a
-/// minute further ones are suppressed too, whatever their key. Suppressed alerts are counted.
-/// At most [`AlertPolicy::KEYS`] incidents are remembered; the oldest is forgotten first.
-#[derive(Clone, Debug)]
+/// It is a value; an [`AlertQueue`](crate::control::alert_queue::AlertQueue) acts on it and states
+/// the rules.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AlertPolicy {
-    repeat_after: Duration,
-    burst: usize,
-    open: VecDeque<(String, Moment)>,
-    recent: VecDeque<Moment>,
-    suppressed: u64,
+    pub(crate) repeat_after: Duration,
+    pub(crate) burst: usize,
+    pub(crate) stale_after: Duration,
+    pub(crate) call_deadline: Duration,
 }
 
 impl AlertPolicy {
-    /// How many incidents are remembered.
-    pub const KEYS: usize = 256;
+    /// The largest burst: a larger one counts as this one.
+    pub const MOST_BURST: usize = 10_000;
 
-    /// A policy that repeats an incident after `repeat_after` and sends at most `burst` alerts in
-    /// any minute (at least one).
+    /// A policy that repeats what goes on every `repeat_after`, and lets at most `burst` lesser
+    /// alerts through in any minute (at least one).
+    ///
+    /// With `repeat_after` of zero nothing is repeated by itself, and whatever is sent is news.
+    /// Critical alerts and resolves are no part of the burst.
     #[must_use]
     pub fn new(repeat_after: Duration, burst: usize) -> Self {
         Self {
             repeat_after,
-            burst: burst.max(1),
-            open: VecDeque::new(),
-            recent: VecDeque::new(),
-            suppressed: 0,
+            burst: burst.clamp(1, Self::MOST_BURST),
+            stale_after: Duration::from_secs(24 * 3600),
+            call_deadline: Duration::from_secs(30),
         }
     }
 
-    /// Whether `alert` is news at `now`.
-    pub fn admit(&mut self, now: Moment, alert: &Alert) -> bool {
-        let known = self.open.iter().position(|(key, _)| *key == alert.key);
-        let news = match known {
-            Some(at) if alert.resolved => {
-                self.open.remove(at);
-                true
-            }
-            None if alert.resolved => false,
-            Some(at) => now.since(self.open[at].1) >= self.repeat_after,
-            None => true,
-        };
-        while self.recent.front().is_some_and(|sent| now.since(*sent) >= MINUTE) {
-            self.recent.pop_front();
-        }
-        if !news || self.recent.len() >= self.burst {
-            self.suppressed += 1;
-            return false;
-        }
-        self.recent.push_back(now);
-        if !alert.resolved {
-            self.open.retain(|(key, _)| *key != alert.key);
-            self.open.push_back((alert.key.clone(), now));
-            if self.open.len() > Self::KEYS {
-                self.open.pop_front();
-            }
-        }
-        true
-    }
-
-    /// How many alerts were not news.
+    /// For how long an alert is offered before it is given up as stale (at least a second). The
+    /// default is 24 hours.
     #[must_use]
-    pub const fn suppressed(&self) -> u64 {
-        self.suppressed
+    pub fn stale_after(mut self, after: Duration) -> Self {
+        self.stale_after = after.max(Duration::from_secs(1));
+        self
+    }
+
+    /// How long one call of the alerter may take (at least a millisecond) before it is left to
+    /// itself and counted as hung. The default is 30 seconds.
+    #[must_use]
+    pub fn call_deadline(mut self, deadline: Duration) -> Self {
+        self.call_deadline = deadline.max(Duration::from_millis(1));
+        self
     }
 }
 
 impl Default for AlertPolicy {
-    /// Repeats an incident after an hour, and sends at most 30 alerts a minute.
+    /// Repeats what goes on every 4 hours, and lets at most 30 lesser alerts through in a minute.
     fn default() -> Self {
-        Self::new(Duration::from_secs(3600), 30)
+        Self::new(Duration::from_secs(4 * 3600), 30)
     }
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::alert::Severity;
-    use crate::ids::Name;
-
-    fn alert(key: &str) -> Alert {
-        Alert::new(key, Severity::Critical, Name::new("r").unwrap(), Moment::ZERO, "s")
-    }
 
     #[test]
-    fn the_same_incident_is_told_once_an_hour() {
-        let mut policy = AlertPolicy::default();
-        let told: Vec<u64> = (0..7200)
-            .step_by(10)
-            .filter(|second| policy.admit(Moment::from_secs(*second), &alert("a")))
-            .collect();
-        assert_eq!(told, [0, 3600]);
-        assert_eq!(policy.suppressed(), 718);
-    }
-
-    #[test]
-    fn an_incident_that_is_over_may_come_back() {
-        let mut policy = AlertPolicy::default();
-        let now = Moment::from_secs(1);
-        assert!(!policy.admit(now, &alert("a").resolve()), "nothing was open");
-        assert!(policy.admit(now, &alert("a")));
-        assert!(policy.admit(now, &alert("a").resolve()));
-        assert!(policy.admit(now, &alert("a")));
-    }
-
-    #[test]
-    fn a_storm_of_different_keys_is_bounded() {
-        let mut policy = AlertPolicy::new(Duration::ZERO, 3);
-        let sent =
-            (0..1_000).filter(|n| policy.admit(Moment::ZERO, &alert(&n.to_string()))).count();
-        assert_eq!(sent, 3);
-        assert!(policy.admit(Moment::from_secs(60), &alert("later")));
-        assert!(policy.open.len() <= AlertPolicy::KEYS);
+    fn a_policy_without_room_or_time_still_tells_people() {
+        let none = AlertPolicy::new(Duration::ZERO, 0)
+            .stale_after(Duration::ZERO)
+            .call_deadline(Duration::ZERO);
+        assert_eq!(none.burst, 1);
+        assert!(none.stale_after > Duration::ZERO && none.call_deadline > Duration::ZERO);
+        let most = AlertPolicy::new(Duration::ZERO, usize::MAX);
+        assert_eq!(most.burst, AlertPolicy::MOST_BURST);
     }
 }

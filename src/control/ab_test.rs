@@ -178,7 +178,8 @@ impl<M, C: Clock> ABTest<M, C> {
             self.router.switch().roll_back();
         }
         let name = self.router.name().clone();
-        self.dispatch.send(Alert::new("ab_test", severity, name, now, report.to_string()));
+        let alert = Alert::new("ab_test", severity, name, now, report.to_string());
+        self.dispatch.send(alert.once());
         false
     }
 

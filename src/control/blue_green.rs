@@ -335,7 +335,8 @@ impl<M, C: Clock> BlueGreen<M, C> {
             summary.push_str(&format!("; what moves with it did not follow: {error}"));
         }
         let (name, now) = (self.router.name().clone(), self.router.clock().now());
-        self.dispatch.send(Alert::new("rolled_back", Severity::Critical, name, now, summary));
+        let alert = Alert::new("rolled_back", Severity::Critical, name, now, summary);
+        self.dispatch.send(alert.once());
     }
 
     /// The standby model, which has all of the traffic, becomes the serving one: labels and

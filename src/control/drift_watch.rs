@@ -253,7 +253,8 @@ impl DriftWatch {
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
         }
         let service = self.shared.service.clone();
-        self.shared.dispatch.send(Alert::new("drift/retrain", severity, service, now, summary));
+        let alert = Alert::new("drift/retrain", severity, service, now, summary);
+        self.shared.dispatch.send(alert.once());
     }
 
     fn tell(&self, now: Moment, news: DriftNews) {

@@ -221,7 +221,8 @@ where
                 _ => Severity::Warning,
             };
             let (name, now) = (self.router.name().clone(), self.router.clock().now());
-            self.dispatch.send(Alert::new("shadow", severity, name, now, report.to_string()));
+            let alert = Alert::new("shadow", severity, name, now, report.to_string());
+            self.dispatch.send(alert.once());
         }
         matches!(report.verdict, ShadowVerdict::Continue { .. })
     }

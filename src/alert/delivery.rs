@@ -1131,7 +1131,8 @@ mod tests {
         run(&mut queue, at(1), down);
         queue.next(at(25 * HOUR));
         assert_eq!(queue.untold(at(25 * HOUR))[0].given_up, Some(GivenUp::Stale));
-        assert!(run(&mut queue, at(50 * HOUR), up).is_empty());
+        assert!(run(&mut queue, at(26 * HOUR), up).is_empty());
+        assert!(run(&mut queue, at(30 * HOUR), up).is_empty());
     }
 
     #[test]

@@ -1099,6 +1099,55 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_fires_again_while_its_end_is_being_told_is_told_again() {
+        let mut queue = queue();
+        queue.send(at(0), warning("paused"));
+        run(&mut queue, at(0), up);
+        queue.send(at(1), info("paused").resolve());
+        let (_, ticket) = call(&mut queue, at(1)).unwrap();
+        queue.send(at(2), warning("paused"));
+        queue.ended(at(3), ticket, Outcome::Told);
+        assert_eq!(run(&mut queue, at(3), up), ["paused"]);
+    }
+
+    #[test]
+    fn what_fires_again_before_its_end_was_told_went_on_for_people() {
+        let mut queue = queue();
+        queue.send(at(0), warning("paused"));
+        run(&mut queue, at(0), up);
+        queue.send(at(1), info("paused").resolve());
+        queue.send(at(1), warning("paused"));
+        assert!(run(&mut queue, at(60), up).is_empty());
+        assert_eq!(run(&mut queue, at(4 * HOUR), up), ["paused"]);
+    }
+
+    #[test]
+    fn what_is_over_is_not_repeated_even_if_its_end_was_given_up() {
+        let mut queue = queue();
+        queue.send(at(0), critical("disk"));
+        run(&mut queue, at(0), up);
+        queue.send(at(1), info("disk").resolve());
+        run(&mut queue, at(1), down);
+        queue.next(at(25 * HOUR));
+        assert_eq!(queue.untold(at(25 * HOUR))[0].given_up, Some(GivenUp::Stale));
+        assert!(run(&mut queue, at(26 * HOUR), up).is_empty());
+        assert!(run(&mut queue, at(30 * HOUR), up).is_empty());
+    }
+
+    #[test]
+    fn more_incidents_than_are_remembered_leave_the_critical_ones_open() {
+        let mut queue = roomy();
+        queue.send(at(0), critical("disk"));
+        run(&mut queue, at(0), up);
+        for n in 0..10 * KEYS {
+            queue.send(at(1), warning(&n.to_string()));
+            run(&mut queue, at(1), up);
+            assert!(queue.incidents.len() <= KEYS + 1);
+        }
+        assert!(run(&mut queue, at(4 * HOUR), up).contains(&"disk".to_owned()));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Send { key: u16, severity: u8, resolved: bool, once: bool },

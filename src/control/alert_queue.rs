@@ -211,7 +211,7 @@ mod tests {
         panic!("it did not happen within ten seconds");
     }
 
-    fn is_critical(told: &Receiver<String>, key: &str) -> bool {
+    fn is_next(told: &Receiver<String>, key: &str) -> bool {
         told.recv_timeout(Duration::from_secs(10)).is_ok_and(|told| told == key)
     }
 
@@ -302,7 +302,7 @@ mod tests {
     fn an_alerter_that_never_returns_delays_no_send_and_loses_nothing_critical() {
         let (queue, heard, _hold) = hangs(Duration::from_secs(30));
         queue.send(alert("hang"));
-        assert!(is_critical(&heard, "hang"));
+        assert!(is_next(&heard, "hang"));
         let mut lesser = alert("");
         lesser.severity = Severity::Info;
         for n in 0..2 * QUEUE {
@@ -318,9 +318,9 @@ mod tests {
     fn a_critical_alert_reaches_a_second_call_while_the_first_hangs() {
         let (queue, heard, release) = hangs(Duration::from_millis(300));
         queue.send(alert("hang"));
-        assert!(is_critical(&heard, "hang"));
+        assert!(is_next(&heard, "hang"));
         queue.send(alert("rolled back"));
-        assert!(is_critical(&heard, "rolled back"));
+        assert!(is_next(&heard, "rolled back"));
         wait_for(|| queue.counts().delivered == 1);
         assert!(queue.counts().hung >= 1);
         // What hung returns, and counts.

@@ -98,6 +98,7 @@ impl SwitchWorker {
         switch: Arc<dyn TrafficSwitch>,
         ownership: Arc<Ownership>,
     ) -> std::io::Result<Self> {
+        ownership.speak_outside();
         let shared = Arc::new(Shared {
             switch,
             ownership,
@@ -332,7 +333,7 @@ fn give_orders(shared: &Shared, lane: Lane) {
             }
             continue;
         };
-        if !shared.ownership.is_latest() {
+        if !shared.ownership.speaks_outside() {
             // A later owner tells the switch what is what.
             (state.back, state.again_at) = (None, None);
             state.note(ask.number, Err(SwitchError::Stopped));

@@ -34,6 +34,8 @@ pub(crate) trait GiveWay: Send + Sync {
 pub(crate) struct Register {
     /// The generation of the last owner there was.
     pub(super) last: u64,
+    /// The last one that speaks to a switch outside.
+    pub(super) last_outside: u64,
     pub(super) owner: Option<Registered>,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct Registered {
 
 impl Register {
     pub(crate) const fn new() -> Self {
-        Self { last: 0, owner: None }
+        Self { last: 0, last_outside: 0, owner: None }
     }
 
     pub(crate) fn owner(&self) -> Option<Owner> {

@@ -112,10 +112,15 @@ impl Ownership {
         self.word.generation() == self.generation
     }
 
-    /// Whether no other owner has begun since.
-    #[must_use]
-    pub fn is_latest(&self) -> bool {
-        self.word.register().lock().last == self.generation
+    /// From now on this owner, and no earlier one, speaks to a switch outside.
+    pub(crate) fn speak_outside(&self) {
+        let mut register = self.word.register().lock();
+        register.last_outside = register.last_outside.max(self.generation);
+    }
+
+    /// Whether no later owner speaks to a switch outside.
+    pub(crate) fn speaks_outside(&self) -> bool {
+        self.word.register().lock().last_outside == self.generation
     }
 
     /// Says where the owner is, for whoever is refused because of it.

@@ -2,6 +2,7 @@
 
 mod attendant;
 pub mod fault;
+pub mod inject;
 pub mod forecast;
 pub mod latency;
 pub mod rehearsal;

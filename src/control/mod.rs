@@ -12,6 +12,8 @@ pub mod dispatch;
 pub mod drift_watch;
 pub mod drill;
 pub mod driver;
+mod file_identity;
+mod file_lock;
 pub mod flag_gate;
 mod found;
 pub mod journal_file;
@@ -26,6 +28,8 @@ pub mod shadow_page;
 pub mod start;
 pub mod start_error;
 pub mod status;
+mod stop_file;
+mod store_error;
 
 pub use driver::Driver;
 pub use pilot::Pilot;

@@ -120,6 +120,7 @@ impl PilotBuilder {
         };
         let Found { recovered: mut found, doubt, cut } = match found {
             Ok(found) => found.ok_or(ResumeError::Nothing)?,
+            Err(FindError::Held { holder }) => return Err(ResumeError::Held { holder }),
             Err(FindError::Store(why)) => return Err(ResumeError::Store(why)),
             Err(FindError::Journal(error)) => return Err(error.into()),
         };
@@ -204,7 +205,7 @@ impl PilotBuilder {
         history.extend(Line::of(&before, &found.rollout, &distrusted, Some(date)));
         let effects: Vec<Effect> = distrusted.into_iter().chain(effects).collect();
         // Written whole before anything is carried out; the old bytes stay beside it.
-        let mut book = Book::new(store, found.revision);
+        let mut book = Book::new(store, found.generation.saturating_add(1), found.revision);
         let split = word.read();
         let mut standing = Standing::new(found.about.clone(), found.rollout.clone(), now, split);
         standing.date = Some(date);
@@ -215,6 +216,8 @@ impl PilotBuilder {
             let _ = router.retire_idle();
             return Err(ResumeError::Store(why));
         }
+        // They are written now, with the orders that wait; if they stay there, they are taken twice.
+        let _ = book.clear_stops();
         let beginning = Beginning {
             plane: Arc::new(Reins { router: router.clone(), shadow: this.shadow }),
             switch: this.switch.unwrap_or_else(|| router.switch()),

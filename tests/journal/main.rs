@@ -2,6 +2,8 @@
 
 mod damaged;
 mod full_disk;
+mod one_writer;
+mod second_writer;
 
 use std::io;
 use std::path::PathBuf;
@@ -425,6 +427,7 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     assert!(error.to_string().contains("somebody else"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"somebody else's");
 
+    let mut file = JournalFile::new(&path);
     file.set_aside().unwrap();
     std::fs::write(&path, b"again").unwrap();
     file.set_aside().unwrap();
@@ -433,6 +436,7 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     assert_eq!(file.read().unwrap(), None);
 
     // A folder in the place of the new file: nothing can be written, the old one stays.
+    file.lock().unwrap();
     file.replace(b"good").unwrap();
     std::fs::create_dir(folder.join("rollout.journal.new")).unwrap();
     assert!(file.replace(b"lost").is_err());

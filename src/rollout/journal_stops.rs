@@ -38,7 +38,7 @@ impl Stops {
         snapshot.orders.iter().filter(|command| stops(command)).for_each(|one| all.order(one));
         // What the machine keeps of an order names who gave it.
         let as_ordered = |order, why: &str| {
-            let who = Name::new(MACHINE).expect("it is a name");
+            let who = Name::new(MACHINE).unwrap_or_else(|_| snapshot.about.router.clone());
             Command { order, who, why: format!("in another process: {why}") }
         };
         match snapshot.rollout.state() {
@@ -62,7 +62,7 @@ impl Stops {
 
     /// Whether there is nothing to say.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.orders.is_empty() && self.doubt.is_none()
     }
 

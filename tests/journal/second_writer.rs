@@ -55,6 +55,9 @@ impl JournalStore for Unlocked {
     }
 }
 
+/// Something that a store is asked for.
+type Asked<'a> = &'a dyn Fn(&mut JournalFile) -> io::Result<()>;
+
 fn builder(path: &Path) -> pilotage::control::start::PilotBuilder {
     Pilot::builder()
         .alerter(ChannelAlerter(sync_channel(64).0))
@@ -214,7 +217,7 @@ fn a_fenced_store_writes_no_more_in_any_way_but_a_note() {
         &|| std::fs::write(&path, b"one TWO").unwrap(),
         &|| JournalFile::new(&path).replace(b"later").unwrap(),
     ];
-    let asked: [&dyn Fn(&mut JournalFile) -> io::Result<()>; 5] = [
+    let asked: [Asked<'_>; 5] = [
         &|file| file.append(b"!", Durability::Synced),
         &|file| file.replace(b"mine"),
         &|file| file.keep(b"mine"),

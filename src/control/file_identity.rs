@@ -111,3 +111,37 @@ fn identity(_: &Metadata) -> Identity {}
 
 /// How many of the last bytes are compared: a frame's checksum and some of its payload.
 const TAIL: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{OpenOptions, read, write};
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_a_failed_writing_left_is_cut_off_or_taken_for_ours() {
+        let path = std::env::temp_dir().join(format!("pilotage-known-{}", std::process::id()));
+        write(&path, b"one two").unwrap();
+        let file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
+        let mut known = KnownFile::new(file, b"one ").unwrap();
+        assert_eq!(known.compare(&path).unwrap(), Likeness::Grown);
+        known.failed(3);
+        assert_eq!(known.compare(&path).unwrap(), Likeness::Same);
+        assert_eq!(read(&path).unwrap(), b"one ");
+
+        // Where it cannot be cut off, as much as was to be written may be there.
+        let mut known = KnownFile::new(File::open(&path).unwrap(), b"one ").unwrap();
+        known.failed(3);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        for (bytes, likeness, later) in
+            [(&b"two"[..], Likeness::Same, &b""[..]), (b"!", Likeness::Grown, b"two!")]
+        {
+            file.write_all(bytes).unwrap();
+            assert_eq!(known.compare(&path).unwrap(), likeness);
+            assert_eq!(known.later().unwrap(), later);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(known.compare(&path).unwrap(), Likeness::Gone);
+    }
+}

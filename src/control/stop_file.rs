@@ -80,3 +80,48 @@ impl StopFile {
 
 const MOST_TRIES: u32 = 16;
 const MOST_BYTES: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn no_note_is_lost_that_is_left_while_others_are_taken() {
+        let folder = std::env::temp_dir().join(format!("pilotage-stops-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let file = || StopFile::new(folder.join("stop"), folder.join("done"));
+        let busy = AtomicU32::new(3);
+        let mut taken = Vec::new();
+        std::thread::scope(|scope| {
+            for writer in 0..3 {
+                let (notes, busy) = (file(), &busy);
+                scope.spawn(move || {
+                    for number in 0..150 {
+                        notes.note(format!("{writer}:{number};").as_bytes()).unwrap();
+                    }
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+            let mut notes = file();
+            loop {
+                let over = busy.load(Ordering::SeqCst) == 0;
+                match notes.read().unwrap() {
+                    Some(bytes) => taken.extend(bytes),
+                    None if over => break,
+                    None => {}
+                }
+                notes.clear().unwrap();
+            }
+        });
+        let taken = String::from_utf8(taken).unwrap();
+        for note in
+            (0..3).flat_map(|writer| (0..150).map(move |number| format!("{writer}:{number};")))
+        {
+            assert!(taken.contains(&note), "{note}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -473,6 +473,7 @@ mod tests {
     use crate::observe::snapshot::{ArmCounts, Delta};
     use crate::outcome::Status;
     use crate::rollout::history::History;
+    use crate::rollout::journal_stops::Stops;
     use crate::rollout::plan::Plan;
     use crate::share::TrafficShare;
 
@@ -733,11 +734,113 @@ mod tests {
     }
 
     #[test]
+    fn of_a_journal_that_ends_wrong_in_two_ways_the_first_is_named_and_no_torn_end() {
+        let good = written(vec![Step::Seen(40, 0)]);
+        let torn = &good.bytes[good.ends[0]..][..9];
+        let position = |revision| Position { generation: 2, revision, epoch: good.split.epoch };
+        // Whole in itself, and nothing that this release writes.
+        let strange = journal_frame::encode(position(3), b"strange").unwrap();
+        let salvaged = Journal::salvage(&[&good.bytes, &strange[..], torn].concat()).unwrap();
+        let cut = salvaged.cut.unwrap();
+        assert!(matches!(cut.why, JournalError::Unreadable { revision: 3, .. }), "{cut}");
+        assert_eq!((salvaged.recovered.torn, cut.bytes), (None, strange.len() as u64 + 9));
+
+        let input = seen(&good.rollout, good.now, 40, 0);
+        let (at, effects) = (good.now, vec![Effect::Promote]);
+        let wrong = Entry::Handled { at, input: Box::new(input), effects };
+        let wrong = wrong.encode(position(3)).unwrap();
+        let salvaged = Journal::salvage(&[&good.bytes, &wrong[..], torn].concat()).unwrap();
+        let cut = salvaged.cut.unwrap();
+        assert!(matches!(cut.why, JournalError::Diverged(_)), "{cut}");
+        assert_eq!((salvaged.recovered.torn, cut.bytes), (None, wrong.len() as u64 + 9));
+        let salvaged = Journal::salvage(&[&good.bytes, torn].concat()).unwrap();
+        assert_eq!((salvaged.recovered.torn.map(|torn| torn.bytes), salvaged.cut), (Some(9), None));
+    }
+
+    #[test]
+    fn nothing_is_salvaged_where_a_newer_release_wrote_or_the_beginning_is_missing() {
+        let mut writer = Writer::new();
+        let end = writer.bytes.len();
+        writer.write(&ordered(Order::Pause));
+        let error = Journal::salvage(&writer.bytes[end..]).unwrap_err();
+        assert_eq!(error, JournalError::NoBeginning);
+        assert_eq!(Journal::read(&writer.bytes[end..]).unwrap_err(), JournalError::NoBeginning);
+        let newer = &mut writer.bytes[end..];
+        newer[4..6].copy_from_slice(&9_u16.to_le_bytes());
+        let head = xxhash_rust::xxh3::xxh3_64(&newer[..32]);
+        newer[32..40].copy_from_slice(&head.to_le_bytes());
+        let error = Journal::salvage(&writer.bytes).unwrap_err();
+        assert_eq!(error, JournalError::NewerVersion { version: 9, known: VERSION });
+    }
+
+    #[test]
     fn what_a_writer_of_before_this_rollout_ordered_is_none_of_its_business() {
         let mut writer = Writer::new();
         writer.write_as(1, 2, &ordered(Order::Abort));
         let recovered = Rollout::resume(&writer.bytes).unwrap();
         assert_eq!((recovered.intruded.len(), recovered.orders.len()), (1, 0));
+        let (at, split) = (writer.now, writer.split.rolled_back());
+        writer.write_as(1, 3, &Entry::InForce { at, split, promoted: false });
+        let recovered = Rollout::resume(&writer.bytes).unwrap();
+        assert!(Stops::among(&recovered.intruded, 2).is_empty());
+        let theirs = Stops::among(&recovered.intruded, 1);
+        assert!(theirs.doubt.is_some() && theirs.orders.len() == 1);
+    }
+
+    #[test]
+    fn what_stops_a_rollout_is_said_as_it_stands_and_comes_back_as_it_was_said() {
+        let mut writer = Writer::new();
+        let mut said = Vec::new();
+        let mut note = |writer: &Writer, orders: Vec<Command>| {
+            let Entry::Snapshot(first) = &Journal::read(&writer.bytes).unwrap().entries[0].entry
+            else {
+                panic!("it begins with a snapshot")
+            };
+            let mut snapshot = first.clone();
+            (snapshot.rollout, snapshot.orders) = (writer.rollout.clone(), orders);
+            let stops = Stops::of(&snapshot);
+            let position = Position { generation: 2, revision: 1, epoch: Epoch::default() };
+            let bytes = stops.encode(&snapshot, position).unwrap();
+            let read = Stops::read(&[bytes], 2);
+            assert_eq!(read.orders, stops.orders);
+            assert_eq!(read.doubt.is_some(), stops.doubt.is_some());
+            said.push((read.orders.iter().map(|one| one.order).collect::<Vec<_>>(), read.doubt));
+        };
+        let command = |order| Command { order, who: name("ann"), why: "so".into() };
+        note(&writer, vec![command(Order::PromoteFully)]);
+        note(&writer, vec![command(Order::Abort), command(Order::Extend { by: plan_minute() })]);
+        writer.order(Order::Pause);
+        note(&writer, Vec::new());
+        writer.order(Order::Resume);
+        note(&writer, Vec::new());
+        writer.order(Order::Abort);
+        note(&writer, Vec::new());
+        writer.order(Order::Kill);
+        note(&writer, Vec::new());
+        let mut other = Writer::new();
+        other.rollout.distrust(Moment::ZERO, "it may have been taken back");
+        note(&other, Vec::new());
+        note(&promoting(), Vec::new());
+        let orders: Vec<_> = said.iter().map(|(orders, _)| orders.clone()).collect();
+        let expected: [&[Order]; 8] =
+            [&[], &[Order::Abort], &[Order::Pause], &[], &[Order::Abort], &[Order::Kill], &[], &[]];
+        assert_eq!(orders, expected);
+        let doubts: Vec<bool> = said.iter().map(|(_, doubt)| doubt.is_some()).collect();
+        assert_eq!(doubts, [false, false, false, false, false, false, true, false]);
+        assert!(said[6].1.as_ref().unwrap().contains("it may have been taken back"));
+    }
+
+    fn plan_minute() -> Duration {
+        Duration::from_secs(60)
+    }
+
+    #[test]
+    fn a_rollout_that_waits_is_paused_where_a_step_back_may_be_missing() {
+        let plan = Plan::builder().full(plan_minute(), 50).start_by_hand().build().unwrap();
+        let (mut rollout, _) = Rollout::begin(name("v2"), plan, Moment::ZERO).unwrap();
+        assert!(!rollout.distrust(Moment::ZERO, "the end was cut off").is_empty());
+        let paused = matches!(rollout.state(), State::Waiting(waiting) if waiting.paused.is_some());
+        assert!(paused);
     }
 
     #[test]

@@ -428,7 +428,10 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     assert_eq!(std::fs::read(&path).unwrap(), b"somebody else's");
 
     let mut file = JournalFile::new(&path);
+    file.note_stop(b"stop").unwrap();
     file.set_aside().unwrap();
+    assert_eq!(std::fs::read(folder.join("rollout.journal.1.stop")).unwrap(), b"stop");
+    assert!(file.stops().unwrap().is_empty());
     std::fs::write(&path, b"again").unwrap();
     file.set_aside().unwrap();
     assert_eq!(std::fs::read(folder.join("rollout.journal.1")).unwrap(), b"somebody else's");
@@ -441,6 +444,11 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     std::fs::create_dir(folder.join("rollout.journal.new")).unwrap();
     assert!(file.replace(b"lost").is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"good");
+
+    // Something that large is something else.
+    let large = std::fs::File::create(&path).unwrap();
+    large.set_len(pilotage::control::journal_file::MOST_BYTES + 1).unwrap();
+    assert!(file.read().unwrap_err().to_string().contains("is the path right"));
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -24,7 +24,11 @@ struct Other(Child, BufReader<ChildStdout>);
 
 impl Other {
     fn start(role: &str, path: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::run(Command::new(std::env::current_exe().unwrap()), role, path)
+    }
+
+    fn run(mut command: Command, role: &str, path: &Path) -> Self {
+        let mut child = command
             .args(["--exact", "one_writer::another_process_does_what_its_role_says", "--nocapture"])
             .env(ROLE, role)
             .env(JOURNAL, path)
@@ -89,6 +93,18 @@ fn another_process_does_what_its_role_says() {
                 }
                 acknowledge(revision);
             }
+        }
+        // On a disk on which no file may grow beyond some size.
+        "fill" => {
+            let mut len = 1_u64;
+            file.replace(b"1").unwrap();
+            while file.append(&[7; 90_000], Durability::Written).is_ok() {
+                len += 90_000;
+            }
+            assert_eq!(std::fs::metadata(file.path()).unwrap().len(), len, "it is cut off again");
+            file.replace(b"anew").unwrap();
+            file.append(b"!", Durability::Synced).unwrap();
+            acknowledge(len);
         }
         other => panic!("no such role: {other}"),
     }
@@ -217,4 +233,59 @@ fn a_process_killed_while_it_writes_leaves_a_journal_with_all_it_had_acknowledge
     }
     println!("{torn} of 50 ends were torn");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_full_disk_took_of_a_writing_is_cut_off_and_is_no_second_writer() {
+    let folder = folder("fills");
+    let path = folder.join("rollout.journal");
+    let mut shell = Command::new("sh");
+    // Blocks are of 512 bytes or of 1024; the room beside the journal fits in either way.
+    shell.args(["-c", r#"trap "" XFSZ; ulimit -f 800; exec "$0" "$@""#]);
+    shell.arg(std::env::current_exe().unwrap());
+    let mut other = Other::run(shell, "fill", &path);
+    assert!(other.number().expect("it wrote again") > 90_000);
+    assert_eq!(std::fs::read(&path).unwrap(), b"anew!");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A store that says in its own way that somebody else writes, or that it does not know.
+struct Refusing(io::ErrorKind);
+
+impl JournalStore for Refusing {
+    fn lock(&mut self) -> io::Result<()> {
+        Err(io::Error::new(self.0, "the lease of node 7"))
+    }
+
+    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        panic!("nothing is read before it is locked")
+    }
+
+    fn append(&mut self, _: &[u8], _: Durability) -> io::Result<()> {
+        panic!("nothing is written")
+    }
+
+    fn replace(&mut self, _: &[u8]) -> io::Result<()> {
+        panic!("nothing is written")
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        panic!("nothing is moved")
+    }
+}
+
+#[test]
+fn a_store_may_say_in_its_own_words_who_holds_it() {
+    let world = Process::new("v1", Epoch::default());
+    let builder = |kind| Pilot::builder().journal(Refusing(kind));
+    let held = builder(io::ErrorKind::WouldBlock);
+    let started = held.start(&world.router, "v2", world.candidate(), plan());
+    assert!(
+        matches!(&started, Err(StartError::Held { holder }) if holder == "the lease of node 7")
+    );
+    let held = builder(io::ErrorKind::WouldBlock).resume(&world.router, world.candidate());
+    assert!(matches!(&held, Err(ResumeError::Held { holder }) if holder == "the lease of node 7"));
+    let unknown = builder(io::ErrorKind::TimedOut).resume(&world.router, world.candidate());
+    assert!(matches!(unknown, Err(ResumeError::Store(_))));
 }

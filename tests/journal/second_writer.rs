@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pilotage::control::journal_file::Fenced;
 use pilotage::ids::Name;
-use pilotage::machine::{Command, Input};
+use pilotage::machine::{Command, Effect, Input, Shadowing};
 use pilotage::rollout::journal::{Entry, Position, Recovered};
 
 use super::*;
@@ -184,8 +184,11 @@ fn a_note_that_cannot_be_read_counts_as_a_rollback_and_one_of_an_earlier_rollout
     std::fs::write(&path, &journal).unwrap();
     std::fs::write(&stop, &note).unwrap();
     assert_eq!(resumed(&path).1.end(), Some(End::Aborted));
+    let before = Rollout::resume(&std::fs::read(&path).unwrap()).unwrap().generation;
     let mut next = Process::new("v1", Epoch::default());
     let pilot = builder(&path).start(&next.router, "v2", next.candidate(), plan()).unwrap();
+    let now = Rollout::resume(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((now.generation, now.about.begun), (before + 1, before + 1));
     next.run(&pilot, 2);
     earlier.order(Order::Kill, "ann", "all of it").unwrap();
     assert!(stop.exists());
@@ -299,6 +302,70 @@ fn what_the_earlier_process_acknowledged_while_it_was_taken_over_is_a_note() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn nothing_acknowledged_is_lost_whenever_another_process_takes_over() {
+    let folder = folder("race");
+    let mut fenced_while_writing = 0;
+    for run in 0..400_u64 {
+        let path = folder.join(format!("{run}.journal"));
+        let mut earlier = JournalFile::new(&path);
+        earlier.replace(b"begin\n").unwrap();
+        let writer = std::thread::Builder::new().spawn(move || {
+            let mut acknowledged = Vec::new();
+            for number in 0.. {
+                let line = format!("line {number}\n");
+                match earlier.append(line.as_bytes(), Durability::Written) {
+                    Ok(()) => acknowledged.push(line),
+                    Err(error) => {
+                        assert!(Fenced::of(&error).is_some(), "{error}");
+                        break;
+                    }
+                }
+            }
+            acknowledged
+        });
+        let mut later = JournalFile::new(&path);
+        (0..run * 7919 % 40_009).for_each(|_| std::hint::spin_loop());
+        let read = later.read().unwrap().unwrap();
+        later.replace(b"from there on").unwrap();
+        let acknowledged = writer.unwrap().join().unwrap();
+        let found = [read, later.stops().unwrap().concat()].concat();
+        let found = String::from_utf8(found).unwrap();
+        for line in &acknowledged {
+            assert!(found.contains(line), "run {run}: {line}");
+        }
+        fenced_while_writing +=
+            u32::from(!found.ends_with(acknowledged.last().map_or("begin\n", |line| line)));
+    }
+    println!("{fenced_while_writing} of 400 were overtaken in the midst of a writing");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn notes_belong_to_the_journal_beside_which_they_lie() {
+    let folder = folder("beside");
+    let path = folder.join("rollout.journal");
+    let mut file = JournalFile::new(&path);
+    file.note_stop(b"of one that is gone").unwrap();
+    assert_eq!(file.read().unwrap(), None);
+    file.replace(b"begin").unwrap();
+    assert!(file.stops().unwrap().is_empty());
+    // Its writer begins it again where it was removed by hand: what stops it stops it still.
+    file.note_stop(b"of this one").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.replace(b"begin again").unwrap();
+    assert_eq!(file.stops().unwrap(), [b"of this one"]);
+    // A note in a file that nobody here has read is not cleared.
+    std::fs::remove_file(folder.join("rollout.journal.stop")).unwrap();
+    file.note_stop(b"another").unwrap();
+    file.clear_stops().unwrap();
+    assert_eq!(file.stops().unwrap(), [b"another"]);
+    // Two without a lock do not write into one file that is to become the journal.
+    std::fs::create_dir(folder.join("rollout.journal.new")).unwrap();
+    file.replace(b"elsewhere").unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 fn ann(order: Order) -> Command {
     Command { order, who: Name::new("ann").unwrap(), why: "it smokes".to_owned() }
 }
@@ -355,6 +422,17 @@ fn what_an_earlier_generation_wrote_late_promotes_nobody_and_stops_all_the_same(
         let split = last.split.rolled_back();
         vec![Entry::InForce { at: last.at, split, promoted: false }]
     };
+    let answered = |shadowing| {
+        move |last: &Recovered| {
+            let input = Box::new(Input::Wall(Date::from_unix(1_774_747_900)));
+            let effects = vec![Effect::Shift(TrafficShare::NONE), Effect::Shadow(shadowing)];
+            vec![Entry::Handled { at: last.at, input, effects }]
+        }
+    };
+    let promoted = |last: &Recovered| {
+        let split = last.split.rolled_back();
+        vec![Entry::InForce { at: last.at, split, promoted: true }]
+    };
     for seen in [false, true] {
         let disk = intruded(&promotes, seen);
         let recovered = Rollout::resume(&disk.now()).unwrap();
@@ -367,6 +445,10 @@ fn what_an_earlier_generation_wrote_late_promotes_nobody_and_stops_all_the_same(
             (&stops(Order::Kill), Some(End::Killed)),
             (&handled, Some(End::Aborted)),
             (&rolled_back, Some(End::RolledBack)),
+            (&answered(Shadowing::Off), Some(End::RolledBack)),
+            // A shadow stage begins at nobody too.
+            (&answered(Shadowing::On), None),
+            (&promoted, None),
             (&stops(Order::Resume), None),
         ] {
             let disk = intruded(late, seen);
@@ -377,6 +459,14 @@ fn what_an_earlier_generation_wrote_late_promotes_nobody_and_stops_all_the_same(
             let resumed = Process::new("v1", Epoch::default()).resume(&disk).unwrap();
             assert_eq!(resumed.end(), end, "seen: {seen}");
         }
+        // Nor does what was kept beside it later.
+        let disk = intruded(&stops(Order::Abort), seen);
+        let entry = Journal::read(&disk.now()).unwrap().entries[0].entry.clone();
+        let position = Position { generation: 2, revision: 9_999, epoch: Epoch::default() };
+        *disk.room.lock() = Some(entry.encode(position).unwrap());
+        let resumed = Process::new("v1", Epoch::default()).resume(&disk).unwrap();
+        assert_eq!(resumed.end(), Some(End::Aborted));
+
         let disk = intruded(&stops(Order::Pause), seen);
         let mut world = Process::new("v1", Epoch::default());
         let resumed = world.resume(&disk).unwrap();

@@ -31,10 +31,11 @@ impl StopFile {
             let made = !self.path.exists();
             let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
             file.write_all(note)?;
-            file.sync_all()?;
-            // Only whether it is the same file is asked: others may have added to it.
-            let known = KnownFile::new(file, &[])?;
+            // Only whether it is the same file is asked: others may have added to it. If it is, who
+            // takes it from now on finds the note in it.
+            let mut known = KnownFile::new(file, &[])?;
             if matches!(known.compare(&self.path)?, Likeness::Same | Likeness::Grown) {
+                known.file().sync_all()?;
                 return Ok(made);
             }
         }
@@ -78,13 +79,11 @@ impl StopFile {
     }
 }
 
-const MOST_TRIES: u32 = 16;
+const MOST_TRIES: u32 = 64;
 const MOST_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
 
     #[test]
@@ -93,21 +92,21 @@ mod tests {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let file = || StopFile::new(folder.join("stop"), folder.join("done"));
-        let busy = AtomicU32::new(3);
         let mut taken = Vec::new();
         std::thread::scope(|scope| {
-            for writer in 0..3 {
-                let (notes, busy) = (file(), &busy);
-                scope.spawn(move || {
-                    for number in 0..150 {
-                        notes.note(format!("{writer}:{number};").as_bytes()).unwrap();
-                    }
-                    busy.fetch_sub(1, Ordering::SeqCst);
-                });
-            }
+            let writers: Vec<_> = (0..3)
+                .map(|writer| {
+                    let notes = file();
+                    scope.spawn(move || {
+                        for number in 0..150 {
+                            notes.note(format!("{writer}:{number};").as_bytes()).unwrap();
+                        }
+                    })
+                })
+                .collect();
             let mut notes = file();
             loop {
-                let over = busy.load(Ordering::SeqCst) == 0;
+                let over = writers.iter().all(|writer| writer.is_finished());
                 match notes.read().unwrap() {
                     Some(bytes) => taken.extend(bytes),
                     None if over => break,

@@ -836,7 +836,12 @@ mod tests {
 
     #[test]
     fn a_rollout_that_waits_is_paused_where_a_step_back_may_be_missing() {
-        let plan = Plan::builder().full(plan_minute(), 50).start_by_hand().build().unwrap();
+        let plan = Plan::builder()
+            .canary(TrafficShare::HALF, plan_minute(), 50)
+            .full(plan_minute(), 50)
+            .start_by_hand()
+            .build()
+            .unwrap();
         let (mut rollout, _) = Rollout::begin(name("v2"), plan, Moment::ZERO).unwrap();
         assert!(!rollout.distrust(Moment::ZERO, "the end was cut off").is_empty());
         let paused = matches!(rollout.state(), State::Waiting(waiting) if waiting.paused.is_some());

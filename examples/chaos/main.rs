@@ -83,7 +83,10 @@ fn main() -> ExitCode {
 
 fn print(report: &Report, breaches: &breach::Breaches, took: Duration) {
     println!("{} rollouts in {:.1} s: {:?}", report.rollouts, took.as_secs_f64(), report.ends);
-    println!("{:<16} {:>8} {:>8} {:>14} {:>18}", "order", "given", "taken", "slowest answer", "last wrong request");
+    println!(
+        "{:<16} {:>8} {:>8} {:>14} {:>18}",
+        "order", "given", "taken", "slowest answer", "last wrong request"
+    );
     for (kind, times) in &report.orders {
         println!(
             "{kind:<16} {:>8} {:>8} {:>11.2} ms {:>15.2} ms",

@@ -88,9 +88,11 @@ type Stub = FnModel<u64, &'static str, String, Answer>;
 
 fn named(name: &'static str, fails: &Arc<AtomicBool>) -> Stub {
     let fails = Arc::clone(fails);
-    model::sync(Box::new(move |_: &u64| {
-        if fails.load(SeqCst) { Err(name.to_owned()) } else { Ok(name) }
-    }))
+    model::sync(Box::new(
+        move |_: &u64| {
+            if fails.load(SeqCst) { Err(name.to_owned()) } else { Ok(name) }
+        },
+    ))
 }
 
 /// A journal in memory, whose bytes can be looked at.
@@ -179,8 +181,11 @@ struct Storm {
     /// When the last request on the candidate began, in nanoseconds.
     last_candidate: AtomicU64,
     resumes: AtomicU64,
+    resumes_done: AtomicU64,
     /// Whether another took the router over: v2's rollout is over then.
     taken_over: AtomicBool,
+    /// Tries to begin another rollout.
+    thirds: AtomicU64,
     over: AtomicBool,
     report: Mutex<Report>,
     seed: u64,
@@ -240,7 +245,8 @@ impl Storm {
     }
 
     fn order(&self, random: &mut Rng) {
-        let who = ["ann", "", "bob\n", "a name that is far too long for a label; ".repeat(5).leak()];
+        let who =
+            ["ann", "", "bob\n", "a name that is far too long for a label; ".repeat(5).leak()];
         let who = if random.chance(0.8) { "ann" } else { who[random.below(4) as usize] };
         let at = self.pilot.at();
         let (kind, order) = match random.below(100) {
@@ -259,7 +265,11 @@ impl Storm {
         if order == Order::Resume {
             self.resumes.fetch_add(1, SeqCst);
         }
-        let (ordered, resumes) = (self.nanos(), self.resumes.load(SeqCst));
+        // None is under way, or it may end the pause legitimately.
+        let done = self.resumes_done.load(SeqCst);
+        let resumes = self.resumes.load(SeqCst);
+        let resumes = if resumes == done { resumes } else { u64::MAX };
+        let ordered = self.nanos();
         let begun = Instant::now();
         let answer = if random.chance(0.5) {
             self.pilot.order(order, who, "a storm")
@@ -267,6 +277,9 @@ impl Storm {
             self.pilot.order_at(&at, order, who, "a storm")
         };
         let took = begun.elapsed();
+        if order == Order::Resume {
+            self.resumes_done.fetch_add(1, SeqCst);
+        }
         match &answer {
             Ok(receipt) => self.taken(order, &receipt.did, &receipt.recorded, ordered, resumes),
             Err(error) if order.stops() => {
@@ -293,7 +306,8 @@ impl Storm {
                 let _ = self.stopped.compare_exchange(0, number, SeqCst, SeqCst);
                 let _ = self.stop_ordered.compare_exchange(0, ordered.max(1), SeqCst, SeqCst);
                 let split = self.router.split();
-                if split.candidate > TrafficShare::NONE && !self.taken_over.load(SeqCst) {
+                let third = self.thirds.load(SeqCst) > 0;
+                if split.candidate > TrafficShare::NONE && !third {
                     self.violated("the split gives the candidate something after a stop");
                 }
                 if self.proxy.raised.load(SeqCst) > number {
@@ -308,6 +322,7 @@ impl Storm {
                     let raised = now.candidate > first.candidate
                         || first.primary == Slot::First && now.primary == Slot::Second;
                     if raised
+                        && self.pilot.end().is_none()
                         && self.resumes.load(SeqCst) == resumes
                         && !self.taken_over.load(SeqCst)
                     {
@@ -336,6 +351,7 @@ impl Storm {
 
     /// Another rollout on the same router, refused or by force.
     fn second_start(&self, by_force: bool) {
+        self.thirds.fetch_add(1, SeqCst);
         let mut builder = Pilot::builder().alerter(|_: &Alert| ());
         if by_force {
             self.taken_over.store(true, SeqCst);
@@ -434,7 +450,9 @@ pub fn rollout(seed: u64, faults: Faults) -> Report {
         stop_ordered: AtomicU64::new(0),
         last_candidate: AtomicU64::new(0),
         resumes: AtomicU64::new(0),
+        resumes_done: AtomicU64::new(0),
         taken_over: AtomicBool::new(false),
+        thirds: AtomicU64::new(0),
         over: AtomicBool::new(false),
         report: Mutex::default(),
         seed,
@@ -453,9 +471,8 @@ pub fn rollout(seed: u64, faults: Faults) -> Report {
             }
         });
         let calm = Duration::from_micros(200 + random.below(2_000));
-        let ordering: Vec<_> = (0..8)
-            .map(|thread| scope.spawn(move || storm.orders(thread, calm)))
-            .collect();
+        let ordering: Vec<_> =
+            (0..8).map(|thread| scope.spawn(move || storm.orders(thread, calm))).collect();
         if turns_bad {
             thread::park_timeout(calm);
             bad.store(true, SeqCst);
@@ -496,7 +513,7 @@ fn at_rest(storm: &Storm, disk: Option<&Disk>, outside: bool) {
         let status = pilot.status();
         let journal = status.journal.as_ref();
         let written = journal.is_none_or(|one| one.gap.is_none() && one.waiting == 0);
-        let told = status.switch.as_ref().is_none_or(|one| !one.owes_back);
+        let told = status.switch.as_ref().is_none_or(|one| !one.owes_back && !one.busy);
         if written && told && (status.change.is_none() || status.paused.is_some()) {
             break;
         }
@@ -511,9 +528,19 @@ fn at_rest(storm: &Storm, disk: Option<&Disk>, outside: bool) {
         storm.violated("the books forgot a stop");
     }
     if promoted != (baseline.as_deref() == Some("v2")) {
+        eprintln!(
+            "seed {}: {baseline:?} {:?} {split:?} taken over: {taken_over} {:#?}",
+            storm.seed, status.end, status.history
+        );
         storm.violated("books and models differ");
     }
     if status.end.is_some() && split.candidate > TrafficShare::NONE {
+        eprintln!(
+            "seed {}: {split:?}, owner {:?}, {:?}",
+            storm.seed,
+            storm.router.owner(),
+            status.end
+        );
         storm.violated("a rollout that is over gives the candidate something");
     }
     let paused = status.paused.is_some();
@@ -523,6 +550,10 @@ fn at_rest(storm: &Storm, disk: Option<&Disk>, outside: bool) {
     if outside {
         let told = *storm.proxy.in_force.lock();
         if (told.candidate, told.primary) != (split.candidate, split.primary) {
+            eprintln!(
+                "seed {}: outside {told:?}, here {split:?}, {:?}, {:?}, taken over: {taken_over}",
+                storm.seed, status.end, status.change
+            );
             storm.violated("the switch outside differs from the split at rest");
         }
     }

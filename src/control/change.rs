@@ -18,7 +18,7 @@ use crate::date::Date;
 use crate::machine::{Effect, Input, News};
 use crate::rollout::history::Line;
 use crate::rollout::journal::{Entry, Snapshot as Standing};
-use crate::rollout::pipeline::{Rollout, State};
+use crate::rollout::pipeline::{End, Rollout, State};
 use crate::route::switch::SwitchError;
 
 /// What became of something the machine was told.
@@ -67,14 +67,24 @@ impl Pilot {
             state.change = Some(Change { to, proposal, journal, asked: None, obeyed: false });
             return Taken { effects: Vec::new(), journal, proposed: Some(number) };
         }
-        let back = takes_back(&effects);
-        if back {
-            // Users first. It may have been done already by whoever stops.
-            let _ = shared.ownership.return_home();
+        let promoted = |rollout: &Rollout| matches!(rollout.state(), State::Ended(ended) if ended.end == End::Promoted);
+        if before.is_live() && !after.is_live() && promoted(&after) {
+            // From here on it cannot be taken back. Whoever does so at this moment has moved the
+            // split, or finds that it is no longer ours: one of both, and the books say which.
+            if !shared.ownership.release_promoted() {
+                return Taken { effects: Vec::new(), journal: None, proposed: None };
+            }
         }
+        // Users first. It may have been done already by whoever stops.
+        let back = takes_back(&effects).then(|| shared.ownership.return_home()).flatten();
         state.rollout = after;
         state.version += 1;
         let withdrawn = self.give_up_change(state);
+        if let (Some(split), Some(outside)) = (back, &shared.outside) {
+            // The split of this moment: a later one may be somebody else's.
+            let over = !matches!(state.rollout.state(), State::Running(_));
+            outside.ask(split, if over { Kind::TakeBack } else { Kind::Keep });
+        }
         lines.iter().for_each(|line| state.note(line.clone()));
         let steps = !lines.is_empty();
         let journal = self.write(state, now, entry, steps, withdrawn);
@@ -91,7 +101,9 @@ impl Pilot {
         let Some(change) = state.change.take_if(|change| change.proposal.is_some() || over) else {
             return false;
         };
-        if let (Some(outside), Some(_)) = (&self.shared.outside, change.asked) {
+        if let (Some(outside), Some(_), true) =
+            (&self.shared.outside, change.asked, self.shared.ownership.holds())
+        {
             // It may have obeyed: it is told what is in force here.
             outside.ask(self.shared.plane.split(), Kind::Keep);
         }
@@ -138,7 +150,7 @@ impl Pilot {
         let shared = &self.shared;
         let paused =
             matches!(state.rollout.state(), State::Running(running) if running.paused.is_some());
-        if state.parked.is_some() || !shared.ownership.holds() {
+        if state.parked.is_some() || state.fenced || !shared.ownership.holds() {
             return Next::Nothing;
         }
         let Some(change) = &mut state.change else { return Next::Nothing };
@@ -147,6 +159,11 @@ impl Pilot {
             Wanted::Promotion => true,
             Wanted::Share(share) => share > split.candidate,
         };
+        let over = change.proposal.is_none() && matches!(state.rollout.state(), State::Ended(_));
+        if over && rises && change.to != Wanted::Promotion {
+            state.change = None; // it was stopped before it began
+            return Next::Nothing;
+        }
         if paused && rises {
             return Next::Nothing;
         }
@@ -194,6 +211,7 @@ impl Pilot {
         let shared = &self.shared;
         let Some(change) = &state.change else { return Next::Nothing };
         let to = change.to;
+        let ends = change.proposal.as_ref().is_some_and(|one| !one.rollout.is_live());
         let stale = change.proposal.as_ref().is_some_and(|one| one.version != state.version);
         if stale {
             self.give_up_change(state);
@@ -201,7 +219,12 @@ impl Pilot {
         }
         loop {
             let order = to.order(shared.plane.split());
-            match shared.ownership.shift(&order) {
+            let shifted = if ends && to == Wanted::Promotion {
+                shared.ownership.shift_and_release(&order)
+            } else {
+                shared.ownership.shift(&order)
+            };
+            match shifted {
                 Ok(()) => break,
                 // Whom it is for was changed meanwhile, or which arms there are: not by whom.
                 Err(SwitchError::Superseded { .. }) => {}
@@ -251,14 +274,6 @@ impl Pilot {
     /// Carries out what is left of a decision once it is in the books and in force.
     pub(super) fn carry_out(&self, now: Moment, effects: Vec<Effect>) {
         let shared = &self.shared;
-        let back = takes_back(&effects) && !raises(&effects, shared.plane.split());
-        if back {
-            if let Some(outside) = &shared.outside {
-                let over = !matches!(shared.state.lock().rollout.state(), State::Running(_));
-                let kind = if over { Kind::TakeBack } else { Kind::Keep };
-                outside.ask(shared.plane.split(), kind);
-            }
-        }
         for effect in effects {
             match effect {
                 Effect::Shadow(shadowing) => shared.plane.shadow(shadowing),
@@ -282,7 +297,7 @@ impl Pilot {
         Some(if journal.wants_snapshot() {
             journal.anew(self.standing(state, now), vec![entry], epoch, None)
         } else {
-            journal.add(vec![entry], epoch, Durability::Synced, None)
+            journal.add(vec![entry], epoch, Durability::Synced, None, true)
         })
     }
 
@@ -304,7 +319,7 @@ impl Pilot {
             journal.anew(self.standing(state, now), Vec::new(), epoch, keep)
         } else {
             let durability = if steps { Durability::Synced } else { Durability::Written };
-            journal.add(vec![entry], epoch, durability, keep)
+            journal.add(vec![entry], epoch, durability, keep, false)
         })
     }
 
@@ -367,6 +382,9 @@ impl Pilot {
     /// Begins the journal anew once more where the last try failed and nothing else would.
     fn write_again(&self, now: Moment, journal: &JournalWriter) {
         let (Some(_), 0) = (journal.gap(), journal.waiting()) else { return };
+        if journal.fenced().is_some() {
+            return; // another process writes it
+        }
         let state = self.shared.state.lock();
         if state.change.as_ref().is_some_and(|change| change.proposal.is_some()) {
             return;

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::control::journal_file::{Durability, JournalStore};
+use crate::control::found::left_beside;
+use crate::control::journal_file::{Durability, Fenced, JournalStore};
 use crate::ids::Epoch;
-use crate::rollout::journal::{Entry, Snapshot};
+use crate::rollout::journal::{Entry, Position, Snapshot};
+use crate::rollout::journal_stops::Stops;
 
 /// A journal is begun anew with a snapshot when it has grown by so many bytes.
 pub const COMPACT_AFTER: u64 = 8 << 20;
@@ -48,6 +50,12 @@ struct State {
     gap: Option<String>,
     /// Whether the last step back that could not be written was kept elsewhere.
     unkept: Option<String>,
+    /// Why this process is not the journal's writer any more: for good.
+    fenced: Option<String>,
+    /// What other processes left beside the journal, to be taken by the pilot.
+    stops: Stops,
+    /// Once this job is written, what was left there can go.
+    clear: u64,
     /// Since when the store has been at work on one thing.
     busy: Option<Instant>,
     /// The number of the last entry, and bytes since the last snapshot.
@@ -64,6 +72,9 @@ struct Job {
     durability: Durability,
     /// Kept in the reserve where this cannot be written: it takes traffic back.
     keep: Option<Box<Snapshot>>,
+    /// Whether it gives the candidate more, so that it is not written where another process left a
+    /// stop.
+    raises: bool,
 }
 
 enum What {
@@ -92,12 +103,16 @@ impl JournalWriter {
     /// When it cannot be begun, or the system gives no thread.
     pub(crate) fn begin(
         store: Box<dyn JournalStore>,
+        generation: u64,
         revision: u64,
         snapshot: Snapshot,
         epoch: Epoch,
     ) -> Result<Self, String> {
-        let mut book = Book { store, revision, grown: 0 };
+        let (begun, left) = (snapshot.about.begun, Stops::default());
+        let mut book = Book { store, generation, begun, revision, left, grown: 0, fenced: None };
         book.anew(snapshot, epoch)?;
+        // What others left beside it is in it by now; if it stays there, it is taken twice.
+        let _ = book.ask(|store| store.clear_stops());
         let state = State {
             jobs: VecDeque::new(),
             last: 0,
@@ -106,6 +121,9 @@ impl JournalWriter {
             whole: true,
             gap: None,
             unkept: None,
+            fenced: None,
+            stops: Stops::default(),
+            clear: 0,
             busy: None,
             revision: book.revision,
             grown: 0,
@@ -135,8 +153,9 @@ impl JournalWriter {
         epoch: Epoch,
         durability: Durability,
         keep: Option<Box<Snapshot>>,
+        raises: bool,
     ) -> u64 {
-        self.hand_over(What::Entries(entries), epoch, durability, keep)
+        self.hand_over(What::Entries(entries), epoch, durability, keep, raises)
     }
 
     /// Hands over a snapshot that takes the place of everything, and entries after it. What still
@@ -148,8 +167,10 @@ impl JournalWriter {
         epoch: Epoch,
         keep: Option<Box<Snapshot>>,
     ) -> u64 {
+        // Only what gives the candidate more comes with entries behind it.
+        let raises = !entries.is_empty();
         let what = What::Anew(Box::new(snapshot), entries);
-        self.hand_over(what, epoch, Durability::Synced, keep)
+        self.hand_over(what, epoch, Durability::Synced, keep, raises)
     }
 
     fn hand_over(
@@ -158,6 +179,7 @@ impl JournalWriter {
         epoch: Epoch,
         durability: Durability,
         keep: Option<Box<Snapshot>>,
+        raises: bool,
     ) -> u64 {
         let mut state = self.shared.state.lock();
         if matches!(what, What::Anew(..)) {
@@ -167,7 +189,7 @@ impl JournalWriter {
         }
         state.last += 1;
         let number = state.last;
-        state.jobs.push_back(Job { number, what, epoch, durability, keep });
+        state.jobs.push_back(Job { number, what, epoch, durability, keep, raises });
         self.shared.changed.notify_all();
         number
     }
@@ -209,6 +231,23 @@ impl JournalWriter {
         let hangs =
             || busy.map(|busy| format!("it has not answered for {:.1} s", busy.as_secs_f64()));
         state.gap.clone().or_else(hangs)
+    }
+
+    /// Why this process is not the journal's writer any more, if it is not.
+    pub(crate) fn fenced(&self) -> Option<String> {
+        self.shared.state.lock().fenced.clone()
+    }
+
+    /// What other processes left beside the journal, and was not taken yet.
+    pub(crate) fn stops(&self) -> Stops {
+        std::mem::take(&mut self.shared.state.lock().stops)
+    }
+
+    /// What was taken of it is in the jobs up to now: it can go once they are written.
+    pub(crate) fn clear_stops(&self) {
+        let mut state = self.shared.state.lock();
+        state.clear = state.last;
+        self.shared.changed.notify_all();
     }
 
     /// Why a step back is written nowhere, if one is.
@@ -282,8 +321,19 @@ fn write_all(shared: &Shared, mut book: Book) {
         }
         let gap = state.gap.clone();
         state.busy = Some(now());
-        let (done, number, kept) = MutexGuard::unlocked(&mut state, || book.write(jobs, gap));
+        let clear = state.clear;
+        let (done, number, kept, found) =
+            MutexGuard::unlocked(&mut state, || book.write(jobs, gap, clear));
         state.busy = None;
+        if let Some(found) = found {
+            state.stops = found;
+        }
+        if clear > 0 && done.is_ok() && number >= clear {
+            state.clear = 0;
+        }
+        if book.fenced.is_some() {
+            state.fenced.clone_from(&book.fenced);
+        }
         state.revision = book.revision;
         state.grown = book.grown;
         match done {
@@ -311,21 +361,51 @@ fn write_all(shared: &Shared, mut book: Book) {
 /// A store, and how far it is written.
 struct Book {
     store: Box<dyn JournalStore>,
+    /// Higher than that of any writer there was before.
+    generation: u64,
+    /// The generation in which the rollout began.
+    begun: u64,
     revision: u64,
     grown: u64,
+    /// What was left beside a journal that is another process's by now.
+    left: Stops,
+    /// Why this one writes no more.
+    fenced: Option<String>,
 }
 
 type Kept = Option<Result<(), String>>;
 
 impl Book {
     /// Writes these jobs, all or none of them acknowledged: whether they are there, the number of
-    /// the last, and what became of the step back that must not be forgotten where they are not.
-    fn write(&mut self, jobs: Vec<Job>, gap: Option<String>) -> (Result<(), String>, u64, Kept) {
+    /// the last, and what became of the step back that must not be forgotten where they are not. And
+    /// what other processes left beside the journal.
+    fn write(
+        &mut self,
+        jobs: Vec<Job>,
+        gap: Option<String>,
+        clear: u64,
+    ) -> (Result<(), String>, u64, Kept, Option<Stops>) {
         let (mut number, mut keep) = (0, None);
+        let raises = jobs.iter().any(|job| job.raises);
+        let mut found = None;
         let (mut entries, mut epoch, mut durability) =
             (Vec::new(), Epoch::default(), Durability::Written);
         // Behind a gap nothing is written, unless it takes the place of everything.
         let mut done = gap.map_or(Ok(()), Err);
+        if let Some(why) = &self.fenced {
+            done = Err(why.clone());
+        } else if raises {
+            // Another process may have been told to stop, and could only leave that here.
+            match self.ask_for_stops() {
+                Ok(stops) if stops.is_empty() => {}
+                Ok(stops) => {
+                    found = Some(stops);
+                    done = Err("another process was told to stop this rollout".to_owned());
+                }
+                Err(why) => done = Err(why),
+            }
+        }
+        let stopped = raises && done.is_err();
         for job in jobs {
             (number, epoch) = (job.number, job.epoch);
             keep = job.keep.or(keep);
@@ -334,6 +414,7 @@ impl Book {
             }
             match job.what {
                 What::Entries(more) => entries.extend(more),
+                What::Anew(..) if self.fenced.is_some() || stopped => {}
                 What::Anew(snapshot, more) => {
                     done = self.anew(*snapshot, epoch);
                     entries.extend(more);
@@ -345,13 +426,30 @@ impl Book {
             (Err(_), Some(keep)) => Some(self.keep(*keep, epoch)),
             _ => None,
         };
-        (done, number, kept)
+        if done.is_ok() && !raises {
+            if clear > 0 && number >= clear {
+                let _ = self.ask(|store| store.clear_stops());
+            } else {
+                found = self.ask_for_stops().ok().filter(|stops| !stops.is_empty());
+            }
+        }
+        (done, number, kept, found)
+    }
+
+    fn ask_for_stops(&mut self) -> Result<Stops, String> {
+        let begun = self.begun;
+        self.ask(|store| left_beside(store, begun)).map_err(|error| error.to_string())
+    }
+
+    const fn at(&self, revision: u64, epoch: Epoch) -> Position {
+        Position { generation: self.generation, revision, epoch }
     }
 
     /// Begins anew. If that fails, a journal without a gap goes on as it is.
     fn anew(&mut self, snapshot: Snapshot, epoch: Epoch) -> Result<(), String> {
         let entry = Entry::Snapshot(Box::new(snapshot));
-        let bytes = entry.encode(self.revision + 1, epoch).map_err(|error| error.to_string())?;
+        let bytes = entry.encode(self.at(self.revision + 1, epoch));
+        let bytes = bytes.map_err(|error| error.to_string())?;
         self.ask(|store| store.replace(&bytes)).map_err(|error| error.to_string())?;
         self.revision += 1;
         self.grown = 0;
@@ -371,7 +469,8 @@ impl Book {
         let mut revision = self.revision;
         for entry in entries {
             revision += 1;
-            bytes.extend(entry.encode(revision, epoch).map_err(|error| error.to_string())?);
+            let frame = entry.encode(self.at(revision, epoch));
+            bytes.extend(frame.map_err(|error| error.to_string())?);
         }
         self.ask(|store| store.append(&bytes, durability)).map_err(|error| error.to_string())?;
         self.revision = revision;
@@ -380,7 +479,8 @@ impl Book {
     }
 
     /// Keeps where a rollout stands in the reserve, while the journal has a gap. The oldest of its
-    /// history goes where the whole does not fit.
+    /// history goes where the whole does not fit. Where the journal is another process's by now,
+    /// what stops the rollout is left beside it.
     ///
     /// Its number leaves out as many as may stand in the journal unacknowledged: the higher number
     /// is the later one.
@@ -388,7 +488,8 @@ impl Book {
         let revision = self.revision + UNACKNOWLEDGED;
         loop {
             let entry = Entry::Snapshot(Box::new(snapshot.clone()));
-            let bytes = entry.encode(revision, epoch).map_err(|error| error.to_string())?;
+            let bytes = entry.encode(self.at(revision, epoch));
+            let bytes = bytes.map_err(|error| error.to_string())?;
             match self.ask(|store| store.keep(&bytes)) {
                 Ok(()) => {
                     self.revision = revision;
@@ -401,17 +502,40 @@ impl Book {
                     let half = snapshot.history.len().div_ceil(2);
                     snapshot.history.drain(..half);
                 }
+                Err(error) if Fenced::of(&error).is_some() => {
+                    return self.leave(&snapshot, epoch).map_err(|why| format!("{error}; {why}"));
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+
+    /// Leaves what stops the rollout for the process that holds the journal, once.
+    fn leave(&mut self, snapshot: &Snapshot, epoch: Epoch) -> Result<(), String> {
+        let stops = Stops::of(snapshot);
+        if stops.is_empty() {
+            return Err("there is nothing in it that stops a rollout".to_owned());
+        }
+        if stops == self.left {
+            return Ok(());
+        }
+        let note = stops.encode(snapshot, self.at(self.revision, epoch));
+        let note = note.map_err(|error| error.to_string())?;
+        self.ask(|store| store.note_stop(&note)).map_err(|error| error.to_string())?;
+        self.left = stops;
+        Ok(())
     }
 
     fn ask<T>(
         &mut self,
         what: impl FnOnce(&mut dyn JournalStore) -> io::Result<T>,
     ) -> io::Result<T> {
-        catch_unwind(AssertUnwindSafe(|| what(&mut *self.store)))
-            .unwrap_or_else(|_| Err(io::Error::other("the store panicked")))
+        let done = catch_unwind(AssertUnwindSafe(|| what(&mut *self.store)))
+            .unwrap_or_else(|_| Err(io::Error::other("the store panicked")));
+        if let Some(fenced) = done.as_ref().err().and_then(Fenced::of) {
+            self.fenced = Some(fenced.to_string());
+        }
+        done
     }
 }
 

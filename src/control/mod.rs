@@ -11,6 +11,8 @@ mod change;
 pub mod drift_watch;
 pub mod drill;
 pub mod driver;
+mod file_identity;
+mod file_lock;
 pub mod flag_gate;
 mod found;
 mod hold;
@@ -29,6 +31,8 @@ pub mod start;
 pub mod start_error;
 mod state;
 pub mod status;
+mod stop_file;
+mod store_error;
 mod switch_worker;
 mod unattended;
 

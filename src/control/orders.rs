@@ -240,8 +240,10 @@ impl Pilot {
                 }
                 State::Ended(ended) => Did::AlreadyOver { end: ended.end },
             };
+            // What was rolled back keeps who else wanted it to stop; the rest has nothing to add.
             let killed = matches!(did, Did::AlreadyOver { end: End::Killed });
-            if killed || order == Order::Abort && matches!(did, Did::AlreadyOver { .. }) {
+            let aborted = matches!(did, Did::AlreadyOver { end: End::Aborted });
+            if killed || aborted && order == Order::Abort {
                 return Ok(Receipt { did, recorded: self.is_recorded(), warning: None });
             }
             let taken = self.command(&mut state, now, command);

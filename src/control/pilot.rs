@@ -20,12 +20,12 @@ use crate::control::driver::DriverCell;
 use crate::control::journal_file::Durability;
 use crate::control::journal_writer::JournalWriter;
 use crate::control::plane::Plane;
-use crate::control::state::{Change, PilotState, Wanted, raises, takes_back};
+use crate::control::state::{Change, PilotState, Wanted, raises, takes_back, wanted};
 use crate::control::status::{ChangeStatus, JournalStatus, Status, SwitchStatus};
 use crate::control::switch_worker::{Kind, SwitchWorker};
 use crate::control::unattended::{Attended, LastLook};
 use crate::date::Date;
-use crate::machine::{Drilled, Effect, Input, Machine, Shadowing};
+use crate::machine::{Drilled, Effect, Input, Machine, News, Shadowing};
 use crate::rollout::history::{History, Line};
 use crate::rollout::journal::{About, Entry};
 use crate::rollout::pipeline::{End, Rollout, State};
@@ -105,18 +105,27 @@ impl Pilot {
         let now = plane.now().after(ahead);
         let known_revision = rollout.revision();
         ownership.set_stage(&rollout.at().stage);
+        // Before anybody else can reach it: whoever stops it finds this and drops it.
+        let change = wanted(&effects).map(|to| Change {
+            to,
+            proposal: None,
+            journal: None,
+            asked: None,
+            obeyed: false,
+        });
         let state = PilotState {
             rollout,
             version: 0,
             last: plane.snapshot(),
             last_at: now,
             last_shadow: plane.shadow_counts().unwrap_or_default(),
-            change: None,
+            change,
             proposals: 0,
             in_force: 0,
             history: history.into(),
             promoted,
             parked: None,
+            fenced: false,
             known_revision,
             last_drill: None,
             drill_since: now,
@@ -152,10 +161,6 @@ impl Pilot {
         pilot.shared.ownership.gives_way(shared.clone());
         if pilot.shared.unattended.is_some() {
             crate::control::unattended::attend(shared)?;
-        }
-        if let Some(to) = crate::control::state::wanted(&effects) {
-            let change = Change { to, proposal: None, journal: None, asked: None, obeyed: false };
-            pilot.shared.state.lock().change = Some(change);
         }
         pilot.carry_out(now, effects);
         pilot.advance(PATIENCE);
@@ -259,6 +264,38 @@ impl Pilot {
                           candidate panicked";
             self.taken_back(now, "switch", reason.to_owned());
         }
+        let Some(journal) = &self.shared.journal else { return };
+        if let Some(why) = journal.fenced() {
+            self.step_down(now, &why);
+        }
+        // What another process was told and could only leave beside the journal.
+        let stops = journal.stops();
+        if !stops.is_empty() {
+            for command in stops.orders {
+                let _ = self.order(command.order, command.who.as_str(), &command.why);
+            }
+            if let Some(doubt) = stops.doubt {
+                self.taken_back(now, "another process", doubt);
+            }
+            journal.clear_stops();
+        }
+    }
+
+    /// Another process writes the journal by now, and its rollout is the one that counts: here
+    /// everybody goes back, and nothing is written or raised any more.
+    fn step_down(&self, now: Moment, why: &str) {
+        if std::mem::replace(&mut self.shared.state.lock().fenced, true) {
+            return;
+        }
+        self.park("another process has taken the journal over");
+        self.shared.state.lock().parked = None;
+        let candidate = &self.shared.about.candidate;
+        let summary = format!(
+            "another process has taken the journal of {candidate} over ({why}): everybody is on the \
+             baseline in this one, and the other goes on; end one of the two"
+        );
+        let key = "journal/fenced".to_owned();
+        self.tell(now, News::lasting(key, Severity::Critical, summary));
     }
 
     pub(super) fn taken_back(&self, now: Moment, by: &str, reason: String) {
@@ -364,6 +401,7 @@ impl Pilot {
         let switch = self.shared.outside.as_ref().map(|outside| SwitchStatus {
             trouble: outside.trouble(),
             owes_back: outside.owes_back(),
+            busy: outside.is_busy(),
         });
         let since_look = self.shared.looked.age();
         let state = self.shared.state.lock();
@@ -419,7 +457,7 @@ impl Pilot {
     /// Takes everything back here, without ending the rollout: whoever looks next hears of it, and a
     /// restart goes on. Says whether there was anything to take back.
     pub(super) fn park(&self, reason: &str) -> bool {
-        let exposed = {
+        {
             let mut state = self.shared.state.lock();
             let running = matches!(state.rollout.state(), State::Running(_));
             if !running || !self.shared.ownership.holds() || state.parked.is_some() {
@@ -430,16 +468,15 @@ impl Pilot {
             if !exposed {
                 return false;
             }
-            let _ = self.shared.ownership.return_home();
+            let split = self.shared.ownership.return_home();
             state.parked = Some(reason.to_owned());
             let given_up = self.give_up_change(&mut state);
             self.note_split(&state, given_up);
-            exposed
-        };
-        if let Some(outside) = &self.shared.outside {
-            outside.ask(self.shared.plane.split(), Kind::Back);
+            if let (Some(outside), Some(split)) = (&self.shared.outside, split) {
+                outside.ask(split, Kind::Back);
+            }
         }
-        exposed
+        true
     }
 
     /// Whoever is over holds the router no longer.
@@ -469,8 +506,6 @@ impl Attended for Shared {
                 "nobody has looked after it for {:.0} s; tick the pilot again, then order a retry",
                 age.as_secs_f64()
             );
-            // First the store; what is written and told comes after it.
-            let _ = pilot.shared.ownership.return_home();
             pilot.taken_back(pilot.now(), "pilotage", reason);
             pilot.let_go_when_over();
         }
@@ -502,7 +537,7 @@ impl Drop for Shared {
             if let Some(journal) = self.journal.as_ref().filter(|_| !anew) {
                 let split = self.plane.split();
                 let entry = Entry::InForce { at: now, split, promoted: false };
-                journal.add(vec![entry], split.epoch, Durability::Synced, None);
+                journal.add(vec![entry], split.epoch, Durability::Synced, None, false);
             }
             if let Some(outside) = &self.outside {
                 outside.ask(self.plane.split(), Kind::Back);

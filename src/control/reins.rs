@@ -12,7 +12,7 @@ use crate::rollout::journal::About;
 use crate::route::switch::SplitWord;
 use crate::serve::router::Router;
 
-/// Whose rollout one of `candidate` on this router is.
+/// Whose rollout one of `candidate` on this router is, where it is the first in its journal.
 pub(super) fn about<M, C: Clock>(router: &Router<M, C>, candidate: &Name) -> About {
     let router_name = router.name().clone();
     About {
@@ -20,6 +20,7 @@ pub(super) fn about<M, C: Clock>(router: &Router<M, C>, candidate: &Name) -> Abo
         router: router_name,
         candidate: candidate.clone(),
         scheme: router.scheme().clone(),
+        begun: 1,
     }
 }
 

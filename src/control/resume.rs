@@ -120,6 +120,7 @@ impl PilotBuilder {
         };
         let Found { recovered: mut found, doubt, cut } = match found {
             Ok(found) => found.ok_or(ResumeError::Nothing)?,
+            Err(FindError::Held { holder }) => return Err(ResumeError::Held { holder }),
             Err(FindError::Store(why)) => return Err(ResumeError::Store(why)),
             Err(FindError::Journal(error)) => return Err(error.into()),
         };
@@ -211,7 +212,9 @@ impl PilotBuilder {
         standing.promoted = promoted;
         standing.orders = found.orders.clone();
         standing.history = history.clone();
-        let journal = JournalWriter::begin(store, found.revision, standing, split.epoch);
+        let generation = found.generation.saturating_add(1);
+        let journal =
+            JournalWriter::begin(store, generation, found.revision, standing, split.epoch);
         let journal =
             journal.inspect_err(|_| drop(router.retire_idle())).map_err(ResumeError::Store)?;
         let outside = this.outside(&ownership).map_err(StartError::from)?;

@@ -18,7 +18,7 @@ use crate::control::switch_worker::SwitchWorker;
 use crate::ids::Name;
 use crate::machine::Shadowing;
 use crate::rollout::history::Line;
-use crate::rollout::journal::Snapshot as Standing;
+use crate::rollout::journal::{About, Snapshot as Standing};
 use crate::rollout::pipeline::{Rollout, State};
 use crate::rollout::plan::Plan;
 use crate::rollout::stage::StageKind;
@@ -194,9 +194,11 @@ impl PilotBuilder {
         let date = this.journal.as_ref().map(|_| this.wall.date());
         let history = Line::of(&rollout, &rollout, &effects, date);
         let mut store = this.journal.take();
-        if let Some(store) = &mut store {
-            make_room(&mut **store)?;
-        }
+        let generation = match &mut store {
+            Some(store) => make_room(&mut **store)?,
+            None => 1,
+        };
+        let about = About { begun: generation, ..about };
         let alerts = AlertQueue::start(Arc::clone(&this.alerter), this.policy.clone())?;
         let outside = this.outside(&ownership)?;
         // An earlier candidate, or the model before the last promotion, makes room if it is idle.
@@ -208,7 +210,7 @@ impl PilotBuilder {
                 let split = router.split();
                 let mut standing = Standing::new(about.clone(), rollout.clone(), now, split);
                 (standing.history, standing.date) = (history.clone(), date);
-                let begun = JournalWriter::begin(store, 0, standing, split.epoch);
+                let begun = JournalWriter::begin(store, generation, 0, standing, split.epoch);
                 let begun = begun.map_err(StartError::Store);
                 // What was not begun leaves nothing behind.
                 Some(begun.inspect_err(|_| drop(router.retire_idle()))?)
@@ -268,16 +270,21 @@ impl PilotBuilder {
     }
 }
 
-/// Puts the journal of a rollout that is over aside; refuses any other.
-fn make_room(store: &mut dyn JournalStore) -> Result<(), StartError> {
+/// Puts the journal of a rollout that is over aside; refuses any other, and one that another process
+/// holds. The generation in which the next one is written.
+fn make_room(store: &mut dyn JournalStore) -> Result<u64, StartError> {
     let found = match Found::read(store) {
         Ok(Some(found)) => found.recovered,
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(1),
+        Err(FindError::Held { holder }) => return Err(StartError::Held { holder }),
         Err(FindError::Journal(error)) => return Err(error.into()),
         Err(FindError::Store(why)) => return Err(StartError::Store(why)),
     };
     match found.rollout.state() {
-        State::Ended(_) => store.set_aside().map_err(|error| StartError::Store(error.to_string())),
+        State::Ended(_) => {
+            store.set_aside().map_err(|error| StartError::Store(error.to_string()))?;
+            Ok(found.generation.saturating_add(1))
+        }
         State::Waiting(_) | State::Running(_) => {
             Err(StartError::Unfinished { candidate: found.about.candidate })
         }

@@ -51,6 +51,14 @@ pub enum StartError {
     /// The journal holds something that cannot be read. It stays as it is.
     #[error("the journal cannot be read and stays as it is: {0}")]
     Journal(#[from] JournalError),
+    /// Another process is the journal's writer, or another pilot of this one.
+    #[error(
+        "the journal is held by {holder}; end that rollout there, or give this one a journal of its own"
+    )]
+    Held {
+        /// Who holds it.
+        holder: String,
+    },
     /// The journal cannot be written, so nothing is begun.
     #[error("the journal cannot be used ({0}); nothing was begun")]
     Store(String),
@@ -66,6 +74,14 @@ pub enum ResumeError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Another process is the journal's writer, or another pilot of this one.
+    #[error(
+        "the journal is held by {holder}; end that process first (if it hangs, kill it), or order there what you want"
+    )]
+    Held {
+        /// Who holds it.
+        holder: String,
+    },
     /// The journal cannot be reached or written.
     #[error("the journal cannot be used ({0}); try again when it can")]
     Store(String),

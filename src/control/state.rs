@@ -33,6 +33,8 @@ pub(super) struct PilotState {
     /// Why everything went back although the rollout is not over: nobody looked after it. Whoever
     /// looks next hears of it.
     pub(super) parked: Option<String>,
+    /// Whether another process has taken the journal over: nothing is raised here any more.
+    pub(super) fenced: bool,
     /// The revision that whoever gives orders could know of.
     pub(super) known_revision: u64,
     pub(super) last_drill: Option<Drilled>,

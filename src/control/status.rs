@@ -123,6 +123,8 @@ pub struct SwitchStatus {
     pub trouble: Option<String>,
     /// Whether it has not been told yet that everybody is back.
     pub owes_back: bool,
+    /// Whether an order waits for it, or is under way.
+    pub busy: bool,
 }
 
 /// How far a rollout is written down.

@@ -248,6 +248,12 @@ impl SwitchWorker {
         hangs.or_else(|| state.failing.clone())
     }
 
+    /// Whether an order waits or is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.next.is_some() || !state.calls.is_empty()
+    }
+
     /// Whether a way back has yet to be obeyed.
     pub(super) fn owes_back(&self) -> bool {
         self.shared.state.lock().back.is_some()

@@ -18,6 +18,8 @@
 //!   first afterwards.
 //! - A torn end is left out and said. Anything else that is wrong is an error that says what, and
 //!   nothing is done.
+//! - Each opening for writing has a [generation](Position::generation). What a process wrote that did
+//!   not know of a later one does not count, except where it stops the rollout: that does.
 //! - Bytes are as many as the evidence: a snapshot is some tens of kilobytes, a look some hundreds
 //!   of bytes to a few kilobytes. Whoever keeps the bytes begins anew with a snapshot when they
 //!   are many.
@@ -27,13 +29,13 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::date::Date;
 use crate::ids::{Epoch, Name};
-use crate::machine::{Command, Effect, Input, Machine};
+use crate::machine::{Command, Effect, Input, Machine, Order};
 use crate::rollout::history_line::{HISTORY, Line};
 use crate::rollout::journal_cbor::{from_bytes, to_bytes};
 pub use crate::rollout::journal_error::{Divergence, JournalError};
-use crate::rollout::journal_frame;
-pub use crate::rollout::journal_frame::{Torn, VERSION};
-use crate::rollout::pipeline::Rollout;
+use crate::rollout::journal_frame::{self, Frame, Standing};
+pub use crate::rollout::journal_frame::{Position, Torn, VERSION};
+use crate::rollout::pipeline::{End, Rollout, State};
 use crate::route::bucket::Scheme;
 use crate::route::switch::Split;
 
@@ -49,6 +51,9 @@ pub struct About {
     /// How subjects are assigned. A journal is not resumed under another: every subject would
     /// move.
     pub scheme: Scheme,
+    /// The generation in which the rollout began. It tells one try of a candidate from the next in
+    /// the same place: what was left behind by an earlier one is none of a later one's business.
+    pub begun: u64,
 }
 
 /// Where a rollout stands, and all that is needed to go on from there.
@@ -124,15 +129,29 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// The bytes to append as entry number `revision`, while `epoch` is in force.
+    /// The bytes to append at this position.
     ///
     /// # Errors
     ///
     /// [`JournalError::Unwritable`] or [`JournalError::TooLong`].
-    pub fn encode(&self, revision: u64, epoch: Epoch) -> Result<Vec<u8>, JournalError> {
+    pub fn encode(&self, position: Position) -> Result<Vec<u8>, JournalError> {
         let payload =
             to_bytes(self).map_err(|error| JournalError::Unwritable { what: error.to_string() })?;
-        journal_frame::encode(revision, epoch, &payload)
+        journal_frame::encode(position, &payload)
+    }
+
+    /// The order to stop (kill, abort or pause) that was taken or handled here, if one was.
+    #[must_use]
+    pub fn stop(&self) -> Option<&Command> {
+        let command = match self {
+            Self::Ordered { command, .. } => command,
+            Self::Handled { input, .. } => match &**input {
+                Input::Command(command) => command,
+                _ => return None,
+            },
+            Self::Snapshot(_) | Self::InForce { .. } | Self::Noted { .. } => return None,
+        };
+        stops(command).then_some(command)
     }
 
     /// When.
@@ -152,6 +171,8 @@ impl Entry {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Numbered {
+    /// Which opening for writing wrote it.
+    pub generation: u64,
     /// Its number.
     pub revision: u64,
     /// The epoch in force when it was written.
@@ -160,12 +181,29 @@ pub struct Numbered {
     pub entry: Entry,
 }
 
+impl Numbered {
+    /// What a frame says.
+    pub(super) fn of(frame: &Frame<'_>) -> Result<Self, JournalError> {
+        let Position { generation, revision, epoch } = frame.position;
+        let unreadable = |what| JournalError::Unreadable { revision, what };
+        let entry = from_bytes(frame.payload).map_err(|error| unreadable(error.to_string()))?;
+        if frame.standing == Standing::Begins && !matches!(entry, Entry::Snapshot(_)) {
+            let what = "another writer goes on there without saying from where".to_owned();
+            return Err(unreadable(what));
+        }
+        Ok(Self { generation, revision, epoch, entry })
+    }
+}
+
 /// All entries of a journal.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Journal {
     /// Oldest first; the first is a snapshot.
     pub entries: Vec<Numbered>,
+    /// What was written by a process that did not know of a later one, or of which a later one did
+    /// not know. It does not count, except where it stops the rollout.
+    pub intruded: Vec<Numbered>,
     /// What a crash tore off its end.
     pub torn: Option<Torn>,
 }
@@ -190,10 +228,16 @@ pub struct Recovered {
     pub orders: Vec<Command>,
     /// What happened, as people read it.
     pub history: Vec<Line>,
+    /// The generation of the last entry. Whoever opens the journal for writing next has a higher
+    /// one.
+    pub generation: u64,
     /// The number of the last entry.
     pub revision: u64,
     /// What a crash tore off the end.
     pub torn: Option<Torn>,
+    /// What a second process wrote; see [`Journal::intruded`]. Its orders to stop are among
+    /// [`Recovered::orders`].
+    pub intruded: Vec<Numbered>,
 }
 
 impl Journal {
@@ -205,22 +249,25 @@ impl Journal {
     /// torn end is no error.
     pub fn read(bytes: &[u8]) -> Result<Self, JournalError> {
         let (frames, torn) = journal_frame::decode(bytes)?;
-        let mut entries = Vec::with_capacity(frames.len());
-        for frame in frames {
-            let entry = from_bytes(frame.payload).map_err(|error| JournalError::Unreadable {
-                revision: frame.revision,
-                what: error.to_string(),
-            })?;
-            entries.push(Numbered { revision: frame.revision, epoch: frame.epoch, entry });
+        let (mut entries, mut intruded) = (Vec::with_capacity(frames.len()), Vec::new());
+        for frame in &frames {
+            let one = Numbered::of(frame)?;
+            match frame.standing {
+                Standing::Intruded => intruded.push(one),
+                Standing::Counts | Standing::Begins => entries.push(one),
+            }
         }
         match entries.first() {
-            Some(Numbered { entry: Entry::Snapshot(_), .. }) => Ok(Self { entries, torn }),
+            Some(Numbered { entry: Entry::Snapshot(_), .. }) => {
+                Ok(Self { entries, intruded, torn })
+            }
             _ => Err(JournalError::NoBeginning),
         }
     }
 
     /// The rollout as the entries leave it: the last snapshot, and what came after it, handled
-    /// again.
+    /// again. Orders to stop that a second process wrote count as taken; and a promotion that was
+    /// decided and not brought into force is overruled by an abort or a kill that came after it.
     ///
     /// # Errors
     ///
@@ -241,12 +288,19 @@ impl Journal {
             promoted: snapshot.promoted,
             orders: snapshot.orders.clone(),
             history: snapshot.history.clone(),
+            generation: self.entries.last().map_or(0, |last| last.generation),
             revision: self.entries.last().map_or(0, |last| last.revision),
             torn: self.torn,
+            intruded: Vec::new(),
         };
+        let mut overruling = None;
         for one in &from[1..] {
+            let undone = all.promotion_is_undone();
             all.take(one)?;
+            overruling = one.entry.stop().filter(|_| undone).or(overruling);
         }
+        all.overrule(overruling);
+        all.intrude(&self.intruded);
         Ok(all)
     }
 }
@@ -271,6 +325,49 @@ impl Recovered {
         }
     }
 
+    /// Takes orders to stop that came by another way than the journal. One that waits already is
+    /// not taken twice.
+    pub fn order(&mut self, orders: impl IntoIterator<Item = Command>) {
+        for command in orders {
+            if !self.orders.contains(&command) {
+                self.orders.push(command);
+            }
+        }
+        self.overrule(None);
+    }
+
+    /// What a second process wrote: its orders to stop this rollout count as taken.
+    pub fn intrude(&mut self, intruded: &[Numbered]) {
+        let ours = intruded.iter().filter(|one| one.generation >= self.about.begun);
+        let stops: Vec<Command> = ours.filter_map(|one| one.entry.stop().cloned()).collect();
+        self.intruded.extend_from_slice(intruded);
+        self.order(stops);
+    }
+
+    /// Whether a promotion was decided that no switch obeyed yet.
+    fn promotion_is_undone(&self) -> bool {
+        !self.promoted
+            && matches!(self.rollout.state(), State::Ended(ended) if ended.end == End::Promoted)
+    }
+
+    /// An abort or a kill is stronger than a promotion that is not in force: `handled`, which the
+    /// machine refused since it was over, or one that waits.
+    fn overrule(&mut self, handled: Option<&Command>) {
+        if !self.promotion_is_undone() {
+            return;
+        }
+        let ends = |command: &&Command| matches!(command.order, Order::Kill | Order::Abort);
+        let all = self.orders.iter().chain(handled).filter(ends);
+        let Some(command) = all.min_by_key(|command| command.order.precedence()).cloned() else {
+            return;
+        };
+        self.orders.retain(|order| *order != command);
+        let before = self.rollout.clone();
+        let effects = self.rollout.overrule(self.at, &command);
+        let lines = Line::of(&before, &self.rollout, &effects, self.date_at(self.at));
+        lines.into_iter().for_each(|line| self.note(line));
+    }
+
     fn take(&mut self, one: &Numbered) -> Result<(), JournalError> {
         self.at = self.at.max(one.entry.at());
         if one.epoch != self.split.epoch {
@@ -285,7 +382,9 @@ impl Recovered {
                 same_effects(one.revision, *at, effects, &found)?;
                 match &**input {
                     Input::Command(command) => {
-                        if let Some(at) = self.orders.iter().position(|order| order == command) {
+                        if let Some(at) =
+                            self.orders.iter().position(|order| same_order(order, command))
+                        {
                             self.orders.remove(at);
                         }
                     }
@@ -327,6 +426,24 @@ impl Rollout {
     pub fn resume(journal: &[u8]) -> Result<Recovered, JournalError> {
         Journal::read(journal)?.recover()
     }
+
+    /// Ends a rollout whose promotion was decided and is in force nowhere.
+    fn overrule(&mut self, now: Moment, command: &Command) -> Vec<Effect> {
+        let end = if command.order == Order::Kill { End::Killed } else { End::Aborted };
+        let Command { who, why, .. } = command;
+        let why = format!("{who}: {why} (its promotion was decided, and not yet in force)");
+        self.end(now, end, who.as_str(), why)
+    }
+}
+
+/// Whether an order only ever takes exposure away.
+pub(super) const fn stops(command: &Command) -> bool {
+    matches!(command.order, Order::Kill | Order::Abort | Order::Pause)
+}
+
+/// Whether two are the same order, wherever its giver saw the rollout.
+fn same_order(one: &Command, other: &Command) -> bool {
+    (one.order, &one.who, &one.why) == (other.order, &other.who, &other.why)
 }
 
 /// How many splits may have been in force without being written down.
@@ -363,7 +480,7 @@ mod tests {
     use crate::observe::snapshot::{ArmCounts, Delta};
     use crate::outcome::Status;
     use crate::rollout::history::History;
-    use crate::rollout::pipeline::{End, State};
+    use crate::rollout::journal_stops::Stops;
     use crate::rollout::plan::Plan;
     use crate::share::TrafficShare;
 
@@ -419,6 +536,7 @@ mod tests {
                 baseline: name("v1"),
                 candidate: name("v2"),
                 scheme: Scheme::new("salt"),
+                begun: 2,
             };
             let split = Split::default();
             let mut snapshot = Snapshot::new(about, rollout.clone(), Moment::ZERO, split);
@@ -431,7 +549,12 @@ mod tests {
 
         fn write(&mut self, entry: &Entry) {
             let revision = self.ends.len() as u64 + 1;
-            self.bytes.extend(entry.encode(revision, self.split.epoch).unwrap());
+            self.write_as(2, revision, entry);
+        }
+
+        fn write_as(&mut self, generation: u64, revision: u64, entry: &Entry) {
+            let position = Position { generation, revision, epoch: self.split.epoch };
+            self.bytes.extend(entry.encode(position).unwrap());
             self.ends.push(self.bytes.len());
         }
 
@@ -550,6 +673,198 @@ mod tests {
         let recovered = Rollout::resume(&writer.bytes).unwrap();
         assert_eq!(recovered.orders, [command]);
         assert_eq!(recovered.rollout.stage().unwrap().name.as_str(), "5 %");
+    }
+
+    /// A rollout whose promotion was decided.
+    fn promoting() -> Writer {
+        let mut writer = Writer::new();
+        writer.order(Order::PromoteFully);
+        assert!(
+            matches!(writer.rollout.state(), State::Ended(ended) if ended.end == End::Promoted)
+        );
+        writer
+    }
+
+    fn end(recovered: &Recovered) -> Option<End> {
+        match recovered.rollout.state() {
+            State::Ended(ended) => Some(ended.end),
+            State::Waiting(_) | State::Running(_) => None,
+        }
+    }
+
+    fn ordered(order: Order) -> Entry {
+        let command = Command { order, who: name("bob"), why: "it smokes".into(), at: None };
+        Entry::Ordered { at: Moment::ZERO, command }
+    }
+
+    #[test]
+    fn an_abort_overrules_a_promotion_that_is_decided_and_not_in_force() {
+        let decided = Rollout::resume(&promoting().bytes).unwrap();
+        assert_eq!((end(&decided), decided.promoted), (Some(End::Promoted), false));
+        for (order, expected) in [(Order::Abort, End::Aborted), (Order::Kill, End::Killed)] {
+            // Taken, or handled as well, which the machine of that time refused.
+            for handled in [false, true] {
+                let mut writer = promoting();
+                let entry = ordered(order);
+                writer.write(&entry);
+                if handled {
+                    writer.tell(Input::Command(entry.stop().unwrap().clone()));
+                }
+                let recovered = Rollout::resume(&writer.bytes).unwrap();
+                assert_eq!((end(&recovered), recovered.orders.len()), (Some(expected), 0));
+                assert_eq!(recovered.rollout.share(), TrafficShare::NONE);
+                let last = recovered.history.last().unwrap();
+                assert!(last.transition.why.contains("bob: it smokes"), "{last:?}");
+                // In force, it is too late for it.
+                let (at, split) = (writer.now, writer.split);
+                writer.write(&Entry::InForce { at, split, promoted: true });
+                let recovered = Rollout::resume(&writer.bytes).unwrap();
+                assert_eq!(end(&recovered), Some(End::Promoted));
+            }
+            // By another way than the journal.
+            let mut recovered = decided.clone();
+            let entry = ordered(order);
+            recovered.order([ordered(Order::Pause), entry].iter().flat_map(Entry::stop).cloned());
+            assert_eq!((end(&recovered), recovered.orders.len()), (Some(expected), 1));
+        }
+        // Of two, the stronger; a pause overrules nothing.
+        let mut writer = promoting();
+        writer.write(&ordered(Order::Pause));
+        assert_eq!(end(&Rollout::resume(&writer.bytes).unwrap()), Some(End::Promoted));
+        writer.write(&ordered(Order::Abort));
+        writer.write(&ordered(Order::Kill));
+        assert_eq!(end(&Rollout::resume(&writer.bytes).unwrap()), Some(End::Killed));
+        // One that came before the decision was dealt with then.
+        let mut writer = Writer::new();
+        writer.order(Order::Pause);
+        writer.order(Order::Resume);
+        writer.order(Order::PromoteFully);
+        assert_eq!(end(&Rollout::resume(&writer.bytes).unwrap()), Some(End::Promoted));
+    }
+
+    #[test]
+    fn of_a_journal_that_ends_wrong_in_two_ways_the_first_is_named_and_no_torn_end() {
+        let good = written(vec![Step::Seen(40, 0)]);
+        let torn = &good.bytes[good.ends[0]..][..9];
+        let position = |revision| Position { generation: 2, revision, epoch: good.split.epoch };
+        // Whole in itself, and nothing that this release writes.
+        let strange = journal_frame::encode(position(3), b"strange").unwrap();
+        let salvaged = Journal::salvage(&[&good.bytes, &strange[..], torn].concat()).unwrap();
+        let cut = salvaged.cut.unwrap();
+        assert!(matches!(cut.why, JournalError::Unreadable { revision: 3, .. }), "{cut}");
+        assert_eq!((salvaged.recovered.torn, cut.bytes), (None, strange.len() as u64 + 9));
+
+        let input = seen(&good.rollout, good.now, 40, 0);
+        let (at, effects) = (good.now, vec![Effect::Promote]);
+        let wrong = Entry::Handled { at, input: Box::new(input), effects };
+        let wrong = wrong.encode(position(3)).unwrap();
+        let salvaged = Journal::salvage(&[&good.bytes, &wrong[..], torn].concat()).unwrap();
+        let cut = salvaged.cut.unwrap();
+        assert!(matches!(cut.why, JournalError::Diverged(_)), "{cut}");
+        assert_eq!((salvaged.recovered.torn, cut.bytes), (None, wrong.len() as u64 + 9));
+        let salvaged = Journal::salvage(&[&good.bytes, torn].concat()).unwrap();
+        assert_eq!((salvaged.recovered.torn.map(|torn| torn.bytes), salvaged.cut), (Some(9), None));
+    }
+
+    #[test]
+    fn nothing_is_salvaged_where_a_newer_release_wrote_or_the_beginning_is_missing() {
+        let mut writer = Writer::new();
+        let end = writer.bytes.len();
+        writer.write(&ordered(Order::Pause));
+        let error = Journal::salvage(&writer.bytes[end..]).unwrap_err();
+        assert_eq!(error, JournalError::NoBeginning);
+        assert_eq!(Journal::read(&writer.bytes[end..]).unwrap_err(), JournalError::NoBeginning);
+        let newer = &mut writer.bytes[end..];
+        newer[4..6].copy_from_slice(&9_u16.to_le_bytes());
+        let head = xxhash_rust::xxh3::xxh3_64(&newer[..32]);
+        newer[32..40].copy_from_slice(&head.to_le_bytes());
+        let error = Journal::salvage(&writer.bytes).unwrap_err();
+        assert_eq!(error, JournalError::NewerVersion { version: 9, known: VERSION });
+    }
+
+    #[test]
+    fn what_a_writer_of_before_this_rollout_ordered_is_none_of_its_business() {
+        let mut writer = Writer::new();
+        writer.write_as(1, 2, &ordered(Order::Abort));
+        let recovered = Rollout::resume(&writer.bytes).unwrap();
+        assert_eq!((recovered.intruded.len(), recovered.orders.len()), (1, 0));
+        let (at, split) = (writer.now, writer.split.rolled_back());
+        writer.write_as(1, 3, &Entry::InForce { at, split, promoted: false });
+        let recovered = Rollout::resume(&writer.bytes).unwrap();
+        assert!(Stops::among(&recovered.intruded, 2).is_empty());
+        let theirs = Stops::among(&recovered.intruded, 1);
+        assert!(theirs.doubt.is_some() && theirs.orders.len() == 1);
+    }
+
+    #[test]
+    fn what_stops_a_rollout_is_said_as_it_stands_and_comes_back_as_it_was_said() {
+        let mut writer = Writer::new();
+        let mut said = Vec::new();
+        let mut note = |writer: &Writer, orders: Vec<Command>| {
+            let Entry::Snapshot(first) = &Journal::read(&writer.bytes).unwrap().entries[0].entry
+            else {
+                panic!("it begins with a snapshot")
+            };
+            let mut snapshot = first.clone();
+            (snapshot.rollout, snapshot.orders) = (writer.rollout.clone(), orders);
+            let stops = Stops::of(&snapshot);
+            let position = Position { generation: 2, revision: 1, epoch: Epoch::default() };
+            let bytes = stops.encode(&snapshot, position).unwrap();
+            let read = Stops::read(&[bytes], 2);
+            assert_eq!(read.orders, stops.orders);
+            assert_eq!(read.doubt.is_some(), stops.doubt.is_some());
+            said.push((read.orders.iter().map(|one| one.order).collect::<Vec<_>>(), read.doubt));
+        };
+        let command = |order| Command { order, who: name("ann"), why: "so".into(), at: None };
+        note(&writer, vec![command(Order::PromoteFully)]);
+        note(&writer, vec![command(Order::Abort), command(Order::Extend { by: plan_minute() })]);
+        writer.order(Order::Pause);
+        note(&writer, Vec::new());
+        writer.order(Order::Resume);
+        note(&writer, Vec::new());
+        writer.order(Order::Abort);
+        note(&writer, Vec::new());
+        writer.order(Order::Kill);
+        note(&writer, Vec::new());
+        let mut other = Writer::new();
+        other.rollout.distrust(Moment::ZERO, "it may have been taken back");
+        note(&other, Vec::new());
+        note(&promoting(), Vec::new());
+        let orders: Vec<_> = said.iter().map(|(orders, _)| orders.clone()).collect();
+        let expected: [&[Order]; 8] =
+            [&[], &[Order::Abort], &[Order::Pause], &[], &[Order::Abort], &[Order::Kill], &[], &[]];
+        assert_eq!(orders, expected);
+        let doubts: Vec<bool> = said.iter().map(|(_, doubt)| doubt.is_some()).collect();
+        assert_eq!(doubts, [false, false, false, false, false, false, true, false]);
+        assert!(said[6].1.as_ref().unwrap().contains("it may have been taken back"));
+    }
+
+    fn plan_minute() -> Duration {
+        Duration::from_secs(60)
+    }
+
+    #[test]
+    fn a_rollout_that_waits_is_paused_where_a_step_back_may_be_missing() {
+        let plan = Plan::builder()
+            .canary(TrafficShare::HALF, plan_minute(), 50)
+            .full(plan_minute(), 50)
+            .start_by_hand()
+            .build()
+            .unwrap();
+        let (mut rollout, _) = Rollout::begin(name("v2"), plan, Moment::ZERO).unwrap();
+        assert!(!rollout.distrust(Moment::ZERO, "the end was cut off").is_empty());
+        let paused = matches!(rollout.state(), State::Waiting(waiting) if waiting.paused.is_some());
+        assert!(paused);
+    }
+
+    #[test]
+    fn a_later_writer_that_does_not_say_from_where_it_goes_on_is_not_believed() {
+        let mut writer = Writer::new();
+        writer.write_as(3, 2, &ordered(Order::Resume));
+        let error = Journal::read(&writer.bytes).unwrap_err();
+        assert!(matches!(error, JournalError::Unreadable { revision: 2, .. }), "{error}");
+        let salvaged = Journal::salvage(&writer.bytes).unwrap();
+        assert_eq!((salvaged.recovered.revision, salvaged.cut.unwrap().whole), (1, 1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod journal;
 mod journal_cbor;
 pub mod journal_error;
 mod journal_frame;
+pub mod journal_stops;
 pub mod lint;
 pub mod orders;
 pub mod pipeline;

@@ -12,9 +12,8 @@
 use crate::clock::Moment;
 use crate::machine::Effect;
 use crate::rollout::journal::{Entry, Journal, Numbered, Recovered};
-use crate::rollout::journal_cbor::from_bytes;
 use crate::rollout::journal_error::JournalError;
-use crate::rollout::journal_frame::{walk, whole_among};
+use crate::rollout::journal_frame::{Standing, walk, whole_among};
 use crate::rollout::pipeline::{MACHINE, Rollout};
 use crate::rollout::state::State;
 
@@ -64,13 +63,16 @@ impl Journal {
             return Err(newer);
         }
         let (mut entries, mut wrong) = (Vec::with_capacity(walked.frames.len()), walked.wrong);
-        for frame in &walked.frames {
-            let (revision, epoch) = (frame.revision, frame.epoch);
-            match from_bytes(frame.payload) {
-                Ok(entry) => entries.push(Numbered { revision, epoch, entry }),
+        let (mut intruded, mut ends) = (Vec::new(), Vec::new());
+        for (frame, end) in walked.frames.iter().zip(&walked.ends) {
+            match Numbered::of(frame) {
+                Ok(one) if frame.standing == Standing::Intruded => intruded.push(one),
+                Ok(one) => {
+                    entries.push(one);
+                    ends.push(*end);
+                }
                 Err(error) => {
-                    let what = error.to_string();
-                    wrong = Some(JournalError::Unreadable { revision, what });
+                    wrong = Some(error);
                     break;
                 }
             }
@@ -81,9 +83,9 @@ impl Journal {
             None => return Err(wrong.unwrap_or(JournalError::NoBeginning)),
         }
         let torn = if wrong.is_none() { walked.torn } else { None };
-        let mut journal = Self { entries, torn };
+        let mut journal = Self { entries, intruded: Vec::new(), torn };
         // A second try at the most: what is cut off lies after the last snapshot that counts.
-        let recovered = loop {
+        let mut recovered = loop {
             match journal.recover() {
                 Ok(recovered) => break recovered,
                 Err(JournalError::Diverged(divergence)) => {
@@ -99,8 +101,10 @@ impl Journal {
                 Err(error) => return Err(error),
             }
         };
+        // Also from behind the last entry that counts: they can only stop it.
+        recovered.intrude(&intruded);
         let cut = wrong.map(|why| {
-            let at = walked.ends[journal.entries.len() - 1];
+            let at = ends[journal.entries.len() - 1];
             let rest = &bytes[usize::try_from(at).unwrap_or(bytes.len())..];
             let (bytes, revision) = (rest.len() as u64, recovered.revision);
             Cut { at, bytes, revision, whole: whole_among(rest), why }

@@ -150,6 +150,36 @@ impl Ownership {
         self.word.obey(order)
     }
 
+    /// As [`Ownership::shift`], and gives the right up in the same step: what is in force then, this
+    /// owner does not take back any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ownership::shift`].
+    pub(crate) fn shift_and_release(&self, order: &Split) -> Result<(), SwitchError> {
+        let mut register = self.word.register().lock();
+        self.check(&register)?;
+        if self.word.is_stopped() {
+            return Err(SwitchError::Stopped);
+        }
+        self.word.obey(order)?;
+        register.owner = None;
+        self.word.set_generation(0);
+        Ok(())
+    }
+
+    /// Gives the right up where the candidate was promoted and nobody has taken that back. Says
+    /// whether it did.
+    pub(crate) fn release_promoted(&self) -> bool {
+        let mut register = self.word.register().lock();
+        let promoted = self.word.read().primary != self.home;
+        if promoted && register.is(self.generation) {
+            register.owner = None;
+            self.word.set_generation(0);
+        }
+        promoted
+    }
+
     /// Takes all traffic back to the model that was the baseline when this began, also where the
     /// candidate was promoted meanwhile. Returns the split in force, `None` where this no longer
     /// holds: then nothing was touched.

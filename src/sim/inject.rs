@@ -42,7 +42,9 @@ pub enum Fault {
 
 /// A fault that is no such thing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{given} is not a fault; give none, slow:500ms, blocked:10s, late:1s, failing, panicking or twice")]
+#[error(
+    "{given} is not a fault; give none, slow:500ms, blocked:10s, late:1s, failing, panicking or twice"
+)]
 pub struct FaultError {
     /// What was given.
     pub given: String,
@@ -53,9 +55,7 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let error = || FaultError { given: text.to_owned() };
-        let time = |text: &str| {
-            crate::rollout::human::parse_duration(text).ok().ok_or_else(error)
-        };
+        let time = |text: &str| crate::rollout::human::parse_duration(text).ok().ok_or_else(error);
         Ok(match text.split_once(':') {
             Some(("slow", by)) => Self::Slow(time(by)?),
             Some(("blocked", by)) => Self::Blocked(time(by)?),
@@ -226,10 +226,8 @@ impl<T: MetricsSink> MetricsSink for Faulty<T> {
     }
 
     fn window(&self, window: &Window) -> Result<(), SinkError> {
-        let failed = |why: &str| SinkError {
-            sink: self.inner.name().to_owned(),
-            reason: why.to_owned(),
-        };
+        let failed =
+            |why: &str| SinkError { sink: self.inner.name().to_owned(), reason: why.to_owned() };
         self.injector.call(|| self.inner.window(window), failed)
     }
 }

@@ -2,8 +2,8 @@
 
 mod attendant;
 pub mod fault;
-pub mod inject;
 pub mod forecast;
+pub mod inject;
 pub mod latency;
 pub mod rehearsal;
 pub mod replay;

@@ -17,7 +17,7 @@ fn journal() -> (Vec<u8>, Vec<usize>) {
     let (mut ends, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
         let payload = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap());
-        at += 32 + payload as usize + 8;
+        at += 40 + payload as usize + 8;
         ends.push(at);
     }
     assert_eq!(ends.len(), whole);
@@ -76,7 +76,9 @@ fn a_flipped_bit_in_any_entry_leaves_the_entries_before_it_and_says_what_was_cut
     for (number, end) in ends.iter().enumerate() {
         let begin = if number == 0 { 0 } else { ends[number - 1] };
         // In the head, in the payload, and in the seal.
-        for byte in [begin + 1, begin + 9, begin + 17, begin + 30, (begin + end) / 2, end - 3] {
+        for byte in
+            [begin + 1, begin + 9, begin + 17, begin + 27, begin + 38, (begin + end) / 2, end - 3]
+        {
             let mut flipped = bytes.clone();
             flipped[byte] ^= 1 << (byte % 8);
             if number == 0 {

@@ -1,6 +1,9 @@
 //! What is decided while nothing can be written is not forgotten.
 
 use pilotage::control::orders::Recorded;
+use pilotage::ids::Name;
+use pilotage::machine::Command;
+use pilotage::rollout::journal::{Entry, Position, Snapshot};
 use pilotage::route::switch::{Split, SwitchError, TrafficSwitch};
 
 use super::*;
@@ -204,6 +207,12 @@ fn a_file_keeps_in_its_room_what_cannot_be_appended() {
         assert_ne!(file.kept().unwrap().unwrap(), b"last", "bit {bit}");
     }
     std::fs::write(&room, &good).unwrap();
+    // With a larger journal it is larger, and what is kept then is gone with what it was kept for.
+    file.replace(&vec![1; 300_000]).unwrap();
+    assert_eq!(file.kept().unwrap(), None);
+    assert!(std::fs::metadata(&room).unwrap().len() >= 1_200_000 && taken >= 256 << 10);
+    file.replace(b"one").unwrap();
+    file.keep(b"last").unwrap();
     // With the journal, it goes aside; another journal begins with nothing.
     file.set_aside().unwrap();
     assert_eq!(file.kept().unwrap(), None);
@@ -218,31 +227,132 @@ fn a_file_keeps_in_its_room_what_cannot_be_appended() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A journal in a file whose disk fills up.
+struct Filling(JournalFile, Arc<AtomicBool>);
+
+impl Filling {
+    fn check(&self) -> io::Result<()> {
+        let full = self.1.load(Ordering::SeqCst);
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl JournalStore for Filling {
+    fn lock(&mut self) -> io::Result<()> {
+        self.0.lock()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.0.read()
+    }
+
+    fn append(&mut self, bytes: &[u8], durability: Durability) -> io::Result<()> {
+        self.check()?;
+        self.0.append(bytes, durability)
+    }
+
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.0.replace(bytes)
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        self.0.set_aside()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.keep(bytes)
+    }
+
+    fn kept(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.0.kept()
+    }
+}
+
 #[test]
 fn a_rollback_is_kept_in_a_real_file_when_the_journal_cannot_be_written() {
     let folder = folder("keeps");
     let path = folder.join("rollout.journal");
+    let full = Arc::new(AtomicBool::new(false));
     let mut world = Process::new("v1", Epoch::default());
     let builder = || {
         Pilot::builder()
             .alerter(ChannelAlerter(sync_channel(64).0))
             .wall_clock(|| Date::from_unix(0))
-            .journal(JournalFile::new(&path))
+            .journal(Filling(JournalFile::new(&path), Arc::clone(&full)))
     };
     let pilot = builder().start(&world.router, "v2", world.candidate(), plan()).unwrap();
     world.run(&pilot, 3);
-    // Somebody else's bytes at the end, and a folder in the place of the new journal: neither
-    // appending nor replacing works from now on.
-    let good = std::fs::read(&path).unwrap();
-    std::fs::write(&path, [&good[..], b"PLTJ"].concat()).unwrap();
-    std::fs::create_dir(folder.join("rollout.journal.new")).unwrap();
+    full.store(true, Ordering::SeqCst);
     world.errs.store(true, Ordering::Relaxed);
     world.run(&pilot, 10);
     assert_eq!(pilot.end(), Some(End::RolledBack));
     drop(pilot);
-    std::fs::remove_dir(folder.join("rollout.journal.new")).unwrap();
+    full.store(false, Ordering::SeqCst);
     let again = Process::new("v1", Epoch::default());
     let resumed = builder().resume(&again.router, again.candidate()).unwrap();
     assert_eq!(resumed.end(), Some(End::RolledBack));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The snapshot that `disk` holds first, altered and written at that place.
+fn kept_as(disk: &Disk, generation: u64, revision: u64, alter: impl Fn(&mut Snapshot)) -> Vec<u8> {
+    let Entry::Snapshot(mut snapshot) =
+        Journal::read(&disk.now()).unwrap().entries[0].entry.clone()
+    else {
+        panic!("it begins with a snapshot")
+    };
+    alter(&mut snapshot);
+    let position = Position { generation, revision, epoch: Epoch::default() };
+    Entry::Snapshot(snapshot).encode(position).unwrap()
+}
+
+#[test]
+fn what_was_kept_counts_only_where_it_is_later_and_of_this_rollout() {
+    let disk = Disk::default();
+    let mut world = Process::new("v1", Epoch::default());
+    let (pilot, _alerts) = world.start(&disk);
+    world.run(&pilot, 3);
+    drop(pilot);
+    let (journal, last) = (disk.now(), Rollout::resume(&disk.now()).unwrap());
+    assert_eq!(last.generation, 1);
+    let abort = Command {
+        order: Order::Abort,
+        who: Name::new("ann").unwrap(),
+        why: "it smokes".to_owned(),
+        at: None,
+    };
+    let aborts = |snapshot: &mut Snapshot| snapshot.orders.push(abort.clone());
+    let of_another = |snapshot: &mut Snapshot| {
+        aborts(snapshot);
+        snapshot.about.candidate = Name::new("v3").unwrap();
+    };
+    let of_another_try = |snapshot: &mut Snapshot| {
+        aborts(snapshot);
+        snapshot.about.begun = 7;
+    };
+    let (later, same) = (last.revision + 1, last.revision);
+    for (kept, end) in [
+        (kept_as(&disk, 1, later, aborts), Some(End::Aborted)),
+        (kept_as(&disk, 1, same, aborts), None),
+        // The generation first, then the number.
+        (kept_as(&disk, 2, 1, aborts), Some(End::Aborted)),
+        (kept_as(&disk, 0, later, aborts), None),
+        (kept_as(&disk, 1, later, of_another), None),
+        (kept_as(&disk, 2, later, of_another_try), None),
+    ] {
+        *disk.bytes.lock() = Some(journal.clone());
+        *disk.room.lock() = Some(kept);
+        assert_eq!(restarted(&disk).1.end(), end);
+    }
+    // Of a newer release: nobody here can say what it is.
+    let mut newer = kept_as(&disk, 1, later, aborts);
+    newer[4..6].copy_from_slice(&9_u16.to_le_bytes());
+    let head = xxhash_rust::xxh3::xxh3_64(&newer[..32]);
+    newer[32..40].copy_from_slice(&head.to_le_bytes());
+    *disk.bytes.lock() = Some(journal);
+    *disk.room.lock() = Some(newer);
+    let refused = Process::new("v1", Epoch::default()).resume(&disk);
+    let newer = JournalError::NewerVersion { version: 9, known: 2 };
+    assert!(matches!(&refused, Err(ResumeError::Journal(error)) if *error == newer), "{refused:?}");
 }

@@ -2,6 +2,8 @@
 
 mod damaged;
 mod full_disk;
+mod one_writer;
+mod second_writer;
 
 use std::io;
 use std::path::PathBuf;
@@ -425,7 +427,11 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     assert!(error.to_string().contains("somebody else"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), b"somebody else's");
 
+    let mut file = JournalFile::new(&path);
+    file.note_stop(b"stop").unwrap();
     file.set_aside().unwrap();
+    assert_eq!(std::fs::read(folder.join("rollout.journal.1.stop")).unwrap(), b"stop");
+    assert!(file.stops().unwrap().is_empty());
     std::fs::write(&path, b"again").unwrap();
     file.set_aside().unwrap();
     assert_eq!(std::fs::read(folder.join("rollout.journal.1")).unwrap(), b"somebody else's");
@@ -433,10 +439,16 @@ fn a_file_is_replaced_whole_and_nothing_is_overwritten() {
     assert_eq!(file.read().unwrap(), None);
 
     // A folder in the place of the new file: nothing can be written, the old one stays.
+    file.lock().unwrap();
     file.replace(b"good").unwrap();
     std::fs::create_dir(folder.join("rollout.journal.new")).unwrap();
     assert!(file.replace(b"lost").is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"good");
+
+    // Something that large is something else.
+    let large = std::fs::File::create(&path).unwrap();
+    large.set_len(pilotage::control::journal_file::MOST_BYTES + 1).unwrap();
+    assert!(file.read().unwrap_err().to_string().contains("is the path right"));
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -1,7 +1,11 @@
 //! A pilot, a real router and a clock that moves when told to.
 
 mod blue_green;
+mod hanging;
 mod hangs;
+mod owners;
+mod promises;
+mod storm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -162,6 +162,7 @@ impl Fold {
         let counts = if current { &mut self.open[arm] } else { &mut self.past[arm] };
         counts.detail_lost += total;
         counts.fell_back += spilled.fell_back;
+        counts.diverted += spilled.diverted;
         for (at, count) in spilled.ended.iter().enumerate() {
             counts.ended[at] += count;
         }
@@ -176,6 +177,7 @@ impl Fold {
         }
         let past = &mut self.past[arm];
         past.fell_back += spilled.chosen_fell_back;
+        past.diverted += spilled.chosen_diverted;
         for (at, count) in spilled.chosen.iter().enumerate() {
             past.ended[at] += count;
             past.detail_lost += count;
@@ -308,7 +310,7 @@ impl Fold {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let histogram = crate::observe::histogram::BUCKETS * size_of::<u64>();
-        let counts = size_of::<ArmCounts>() + 2 * histogram;
+        let counts = size_of::<ArmCounts>() + 3 * histogram;
         let recent = (1 + RECENT_WINDOWS) * histogram;
         // Windows that wait to be taken are counted as if they were all there.
         self.arms * (3 * counts + RECENT_WINDOWS * counts + recent)
@@ -320,12 +322,24 @@ impl Fold {
 #[inline]
 fn add_to(counts: &mut ArmCounts, words: Words, status: usize) {
     counts.ended[status] += 1;
+    if words.diverted() {
+        return add_diverted(counts, words, status);
+    }
     match kind_of(status) {
         Some(0) => counts.latency.record_bucket(words.bucket(), 1),
         Some(_) => counts.failed_latency.record_bucket(words.bucket(), 1),
         None => {}
     }
     counts.fell_back += u64::from(words.fell_back());
+}
+
+/// A call that the arm's own model was never asked about says nothing of its times.
+#[cold]
+fn add_diverted(counts: &mut ArmCounts, words: Words, status: usize) {
+    counts.diverted += 1;
+    if kind_of(status).is_some() {
+        counts.diverted_latency.record_bucket(words.bucket(), 1);
+    }
 }
 
 #[inline]

@@ -78,7 +78,11 @@ pub struct Recorder {
 }
 
 /// Where threads write that have a shard to themselves. Models are lent to them by the same look.
-pub(crate) type Seated = Seats<Own, MAX_ARMS>;
+pub(crate) type Seated = Seats<Own, DOORS>;
+
+/// At how many doors models are lent: eight for the two that swap roles, one for each further arm, and
+/// two for what stands in.
+pub(crate) const DOORS: usize = MAX_ARMS + 8;
 
 /// The shard of a thread that has one to itself.
 pub(crate) type Own = Shard<SoloRing>;

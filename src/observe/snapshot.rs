@@ -47,6 +47,16 @@ pub struct ArmCounts {
     /// Calls of this arm that failed and were answered by the baseline instead. They count here
     /// as the failures they were, and nowhere as calls of the baseline.
     pub fell_back: u64,
+    /// Calls of this arm that found it as busy as it may be
+    /// ([`CandidateLimit`](crate::serve::limit::CandidateLimit)), so that the baseline's model was
+    /// asked instead. They count here however they ended, as what they were assigned to, and nowhere
+    /// as calls of the baseline; only their latencies are kept apart.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub diverted: u64,
+    /// Latencies of those that ended in an answer, an error or a panic: no times of this arm's model,
+    /// so they are in no other histogram. Those counted in `detail_lost` are missing.
+    #[serde(default, skip_serializing_if = "Histogram::is_empty")]
+    pub diverted_latency: Histogram,
     /// What its streams showed, where it answered with any. Their calls are in all other counts
     /// too; the latency of a stream is the time to its first item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +172,8 @@ impl ArmCounts {
         add(&mut self.detail_lost, other.detail_lost);
         add(&mut self.subjects_untracked, other.subjects_untracked);
         add(&mut self.fell_back, other.fell_back);
+        add(&mut self.diverted, other.diverted);
+        self.diverted_latency.merge(&other.diverted_latency);
         if let Some(theirs) = &other.streams {
             self.streams.get_or_insert_default().merge(theirs);
         }
@@ -183,6 +195,8 @@ impl ArmCounts {
             detail_lost: self.detail_lost.saturating_sub(earlier.detail_lost),
             subjects_untracked: self.subjects_untracked.saturating_sub(earlier.subjects_untracked),
             fell_back: self.fell_back.saturating_sub(earlier.fell_back),
+            diverted: self.diverted.saturating_sub(earlier.diverted),
+            diverted_latency: self.diverted_latency.since(&earlier.diverted_latency),
             streams: self.streams.as_ref().map(|now| match &earlier.streams {
                 Some(then) => Box::new(now.since(then)),
                 None => now.clone(),
@@ -314,6 +328,11 @@ impl SubjectCounts {
             marks: difference(self.marks, earlier.marks),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn difference<const N: usize>(now: [u64; N], then: [u64; N]) -> [u64; N] {
@@ -450,6 +469,8 @@ mod tests {
         counts.ended[Status::Ok.index()] = ok;
         counts.ended[Status::Error.index()] = error;
         (0..ok).for_each(|at| counts.latency.record(1_000 + at));
+        counts.diverted = error;
+        (0..error).for_each(|at| counts.diverted_latency.record(1_000 + at));
         counts
     }
 

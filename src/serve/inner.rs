@@ -232,15 +232,23 @@ impl<M, C: Clock> Inner<M, C> {
 
     /// What to tell the model of a call.
     #[inline]
-    pub(crate) fn call_of(&self, arm: Arm) -> &Call {
+    pub(crate) fn call_of(&self, key: CallKey) -> &Call {
+        // The baseline's model is asked as what it is.
+        let arm = if key.is_diverted() { Arm::BASELINE } else { key.arm() };
         // All arms are below: a router has no more of them.
         &self.calls[arm.index() % MOST_ARMS]
     }
 
-    /// Counts a panic of the candidate and rolls back at the limit.
-    pub(crate) fn note_panic(&self, arm: Arm, epoch: Epoch) {
+    /// What to tell the baseline of a call that it takes over.
+    pub(crate) const fn call_of_baseline(&self) -> &Call {
+        &self.calls[Arm::BASELINE.index()]
+    }
+
+    /// Counts a panic of the candidate's model and rolls back at the limit.
+    pub(crate) fn note_panic(&self, key: CallKey) {
+        let (arm, epoch) = (key.arm(), key.epoch());
         let Some(limit) = self.trip else { return };
-        if arm == Arm::BASELINE {
+        if arm == Arm::BASELINE || key.is_diverted() {
             return;
         }
         let label = u64::from(epoch.number()) << 48;

@@ -19,6 +19,7 @@ use crate::route::siphash::SipKey;
 use crate::route::switch::{Split, SplitWord};
 pub use crate::serve::inner::Fallback;
 use crate::serve::inner::Inner;
+use crate::serve::late::Noted;
 pub use crate::serve::limit::CandidateLimit;
 use crate::serve::limit::Limiter;
 use crate::serve::router::Router;
@@ -290,7 +291,8 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         let bucketing = self.key.map_or(bucketing, |key| bucketing.keyed(key));
         let (size, split) = (self.size, self.split);
         let recorder = Recorder::new(size, split.epoch, self.clock.now());
-        let limiter = Limiter::new(self.limit, self.clock.now());
+        let now = self.clock.now();
+        let (limiter, noted) = (Limiter::new(self.limit, now), Noted::new(split.epoch, now));
         let slots = Slots::new(recorder.seated(), limiter);
         // The slots are new, so there is room.
         let _ = slots.put(split.primary.index(), stable, Arc::new(self.stable.1));
@@ -316,6 +318,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             trip: self.trip,
             panics: AtomicU64::new(0),
             late: Mutex::default(),
+            noted: Mutex::new(noted),
             sinks: self.sinks.0,
             sink_errors: AtomicU64::new(0),
             streams: Streams::new(size.arms.clamp(2, MOST_ARMS), split.epoch),

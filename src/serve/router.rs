@@ -134,7 +134,9 @@ impl<M, C: Clock> Router<M, C> {
     /// # Errors
     ///
     /// [`OutcomeError`] when the ticket was posted before (as long as it is among the last
-    /// 65,536), or is not of this router.
+    /// 65,536), or is not of this router. Numbers of splits come again after 65,536 changes; an older
+    /// ticket is told by the time of its call, if the router was drained, asked for its split or told
+    /// a truth at least once in between.
     pub fn outcome(&self, ticket: Ticket, outcome: Outcome) -> Result<Counted, OutcomeError> {
         self.inner.outcome(ticket, None, &outcome)
     }
@@ -290,7 +292,7 @@ impl<M, C: Clock> Router<M, C> {
     /// The split in force.
     #[must_use]
     pub fn split(&self) -> Split {
-        self.inner.word.read()
+        self.inner.split_noted()
     }
 
     /// Lets only this audience take part from now on, or everybody again. What was seen before

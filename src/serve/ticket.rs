@@ -81,7 +81,8 @@ impl RouterTag {
     }
 }
 
-const TIME_UNIT: u32 = 24;
+/// A ticket's unit of time, as a power of two of nanoseconds.
+pub(crate) const TIME_UNIT: u32 = 24;
 
 impl Ticket {
     /// The key has room for the router's nine bits where a record says how the call ended.

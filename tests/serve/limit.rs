@@ -358,3 +358,26 @@ fn a_limit_of_nothing_is_refused() {
         assert_eq!(router.candidate_limit(limit).build().unwrap_err(), BuildError::ZeroLimit);
     }
 }
+
+#[test]
+fn a_router_that_is_emptied_and_filled_from_both_sides_always_has_a_model() {
+    let router = Router::builder("last").stable("old", "old").build().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3_000 {
+                let _ = router.retire_idle();
+            }
+        });
+        scope.spawn(|| {
+            for _ in 0..3_000 {
+                let _ = router.deploy("new", "new");
+                let _ = router.switch().shift(&router.split().promoted());
+            }
+        });
+        for id in 0..3_000_u64 {
+            // Waits for ever where there is none.
+            router.begin(&Request::of(id)).finish(Outcome::ok());
+        }
+    });
+    assert!([0, 1].iter().any(|arm| router.model_name(Arm::new(*arm)).is_some()));
+}

@@ -53,7 +53,10 @@ fn a_candidate_that_hangs_is_taken_back_and_kept_for_the_calls_that_have_it() {
     let alert = alerts.recv_timeout(Duration::from_secs(5)).unwrap();
     assert!(alert.summary.contains("have not ended"), "{alert}");
     assert_eq!(world.served_by_candidate(1_000), 0);
-    assert_eq!(world.router.retire_idle(), Retired::StillDraining(kept.len() as u64));
+    // It had no more calls than chance gives it at once; the baseline answered the others.
+    let own = kept.iter().filter(|guard| !guard.diverted()).count() as u64;
+    assert!((2..=20).contains(&own), "{own} of {}", kept.len());
+    assert_eq!(world.router.retire_idle(), Retired::StillDraining(own));
     kept.clear();
     assert!(matches!(world.router.retire_idle(), Retired::Gone(_)));
 }

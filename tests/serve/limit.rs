@@ -105,7 +105,7 @@ fn in_a_pool_of_two_threads_a_hung_candidate_holds_one_and_the_other_answers_eve
             if answered.load(Ordering::Relaxed) == 399 {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
         let in_time = answered.load(Ordering::Relaxed);
         hangs.go_on();

@@ -112,11 +112,28 @@ impl<M, C: Clock> Inner<M, C> {
         Some(Quick { slots, drawn, hash, place })
     }
 
+    /// The way of a candidate's call that only had to ask at the bulkhead, and finds room.
+    #[inline(never)]
+    fn begin_bounded(&self, request: &Request<'_>) -> Option<(Held<'_, M>, CallKey, u32)> {
+        let quick = self.quickly(request)?;
+        let door = quick.drawn.door();
+        if !self.slots.asks(door) {
+            return None;
+        }
+        let asked = self.slots.ask(quick.place, door, || self.word.read())?;
+        let (held, number) = asked.held?;
+        let (key, nonce) = quick.begin(number);
+        Some((held, key, nonce))
+    }
+
     /// The way of all others. The clock's reading is not handed through: it would have to lie in
     /// memory for this, on the quick way too.
     #[cold]
     #[inline(never)]
     pub(crate) fn begin_slowly(&self, request: &Request<'_>) -> (Held<'_, M>, CallKey, u32) {
+        if let Some(begun) = self.begin_bounded(request) {
+            return begun;
+        }
         let place = Place::here();
         let segment = self.segment_of(request);
         loop {
@@ -127,7 +144,7 @@ impl<M, C: Clock> Inner<M, C> {
             let mut held = None;
             if !self.slots.asks(own) {
                 held = self.slots.hold(place, own);
-            } else if let Some(asked) = self.slots.ask(place, own, split) {
+            } else if let Some(asked) = self.slots.ask(place, own, || split) {
                 held = asked.held;
                 if held.is_none() {
                     // No room: the baseline answers what stays a call of its arm. Where there is no

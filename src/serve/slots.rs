@@ -179,20 +179,22 @@ impl<M> Slots<M> {
     }
 
     /// As [`Slots::hold`] at a door where calls have to ask. `None` where there is no model.
-    pub(crate) fn ask(&self, place: Place, door: usize, split: Split) -> Option<Asked<'_, M>> {
+    pub(crate) fn ask(
+        &self,
+        place: Place,
+        door: usize,
+        split: impl Fn() -> Split,
+    ) -> Option<Asked<'_, M>> {
+        let most = || self.limiter.most(split());
         let ask = |most| self.bounded.lend_bounded(place, door, most);
         // One call there may be always: how many more is only asked where there is one.
         let asked = ask(1).or_else(|refused| match refused {
-            Refused::Full { inside } if inside < self.limiter.most(split) => {
-                ask(self.limiter.most(split))
-            }
+            Refused::Full { inside } if inside < most() => ask(most()),
             refused => Err(refused),
         });
         let asked = asked.or_else(|refused| match refused {
             // By what is known there is no room; by what is under way now there may be.
-            Refused::Full { .. } if self.limiter.learn(self.in_use() + 1) => {
-                ask(self.limiter.most(split))
-            }
+            Refused::Full { .. } if self.limiter.learn(self.in_use() + 1) => ask(most()),
             refused => Err(refused),
         });
         match asked {

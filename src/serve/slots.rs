@@ -393,4 +393,22 @@ mod tests {
             assert_eq!(Arc::strong_count(&model), 1, "nothing is left behind");
         }
     }
+
+    #[test]
+    fn the_quick_way_leads_to_the_door_that_arm_and_split_say() {
+        use crate::route::switch::{Slot, SplitWord};
+        use crate::share::TrafficShare;
+        for (primary, ppm) in [Slot::First, Slot::Second]
+            .into_iter()
+            .flat_map(|slot| [0, 250_000, 749_999, 750_000, 1_000_000].map(|ppm| (slot, ppm)))
+        {
+            let candidate = TrafficShare::from_ppm(ppm).unwrap();
+            let split = Split { primary, ..Split::default().shifted(candidate) };
+            let packed = SplitWord::new(split).packed();
+            for hash in (0..64).map(|part| part << 58) {
+                let arm = Arm::new(u8::from(packed.on_candidate(hash)));
+                assert_eq!(packed.draw(hash).door(), door_of(arm, split), "{split:?}, {arm}");
+            }
+        }
+    }
 }

@@ -357,3 +357,13 @@ fn a_call_that_is_dropped_past_its_deadline_timed_out_and_before_it_was_cancelle
     guard.finish(Outcome::cancelled());
     assert_eq!(ended(&router.snapshot().arms, Arm::BASELINE), [0, 0, 0, 1, 0]);
 }
+
+#[test]
+fn a_subject_that_gives_up_again_and_again_counts_once_a_window_as_one_that_gave_up() {
+    let (router, _) = told(Fallback::Never, None);
+    (0..5).for_each(|_| drop(router.begin(&Request::of("hasty"))));
+    router.begin(&Request::of("hasty")).finish(Outcome::ok());
+    router.begin(&Request::of("patient")).finish(Outcome::ok());
+    let subjects = router.snapshot().arms[0].subjects;
+    assert_eq!((subjects.ended, subjects.abandoned, subjects.exposed), (2, 1, 2));
+}

@@ -1,0 +1,148 @@
+//! What a server does after a restart, with the command line of before.
+
+use crate::server::{Process, plan};
+use crate::stage::{Folder, assert_problem, models, soon};
+
+struct Setting {
+    folder: Folder,
+    journal: String,
+    plan: String,
+}
+
+impl Setting {
+    fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let journal = folder.0.join("rollout.journal").display().to_string();
+        let plan = plan(&folder.0).display().to_string();
+        Self { folder, journal, plan }
+    }
+
+    /// The same command line every time.
+    fn start(&self) -> Process {
+        let journal = ["--journal", &self.journal, "--plan", &self.plan];
+        let names = ["--baseline", "standard_v2_1", "--candidate", "standard_v3_3"];
+        Process::start(&models(), &[&names[..], &journal[..]].concat())
+    }
+}
+
+#[test]
+fn a_rollout_goes_on_after_kill_9_where_it_was() {
+    let setting = Setting::new("goes-on");
+    let first = setting.start();
+    first.ask(20);
+    let reply = first.order("promote", r#"{"who": "ann", "stage": "25 %", "why": "seen enough"}"#);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.body["recorded"], "written", "{reply:?}");
+    assert_eq!(first.page()["rollout"]["stage"], "50 %");
+    first.kill_hard();
+
+    let second = setting.start();
+    let page = second.page();
+    assert_eq!(page["rollout"]["stage"], "50 %", "{page}");
+    assert_eq!(page["rollout"]["share_percent"], 50.0, "{page}");
+    let steps = page["rollout"]["steps"].to_string();
+    assert!(steps.contains("ann") && steps.contains("resumed after a restart"), "{steps}");
+    soon(|| second.log().contains("standard_v3_3 goes on where the journal left it"));
+    second.ask(20);
+    assert!(second.page()["rollout"]["arms"][1]["calls"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_candidate_that_was_aborted_does_not_begin_again_by_itself() {
+    let setting = Setting::new("rejected");
+    let first = setting.start();
+    let reply = first.order("abort", r#"{"who": "ann", "why": "it invents labels"}"#);
+    assert_eq!(reply.body["recorded"], "written", "{reply:?}");
+    first.kill_hard();
+
+    let second = setting.start();
+    assert_eq!(second.serves(), "standard_v2_1");
+    let page = second.page();
+    assert_eq!(page["rollout"]["end"], "aborted", "{page}");
+    let because = page["no_rollout_because"].as_str().unwrap();
+    assert!(because.contains("does not begin again by itself"), "{because}");
+    assert!(because.contains("ann: it invents labels") && because.contains("\"again\": true"));
+    soon(|| second.log().contains("does not begin again by itself"));
+    second.ask(20);
+    assert_eq!(second.page()["rollout"]["arms"][1]["calls"], 0);
+    assert_eq!(second.operator().get("/readyz").unwrap().status, 200);
+
+    let reply = second.order("start", r#"{"candidate": "standard_v3_3"}"#);
+    assert_problem(&reply, 409, "was tried before and is aborted");
+    let again = r#"{"candidate": "standard_v3_3", "again": true, "who": "bob", "why": "fixed"}"#;
+    let reply = second.order("start", again);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let page = second.page();
+    assert_eq!(page["rollout"]["stage"], "25 %", "{page}");
+    assert_eq!(page["rollout"]["begun_by"], "bob: fixed");
+    assert_eq!(page["earlier"][0]["end"], "aborted");
+    assert!(page["no_rollout_because"].is_null());
+}
+
+#[test]
+fn what_was_promoted_serves_after_a_restart_with_the_same_command_line() {
+    let setting = Setting::new("promoted");
+    let first = setting.start();
+    let reply = first.order("promote", r#"{"fully": true, "stage": "25 %", "who": "ann"}"#);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(first.serves(), "standard_v3_3");
+    assert!(first.text().contains("abort brings standard_v2_1 back until 2"), "{}", first.text());
+    assert!(first.end().success());
+
+    let second = setting.start();
+    assert_eq!(second.serves(), "standard_v3_3");
+    soon(|| second.log().contains("standard_v3_3 was promoted over standard_v2_1"));
+    let page = second.page();
+    assert_eq!(page["rollout"]["end"], "promoted", "{page}");
+    assert!(page["no_rollout_because"].is_null(), "{page}");
+    // The former baseline is not loaded any more: that is said, and not promised.
+    assert!(page["rollout"]["way_back_until"].is_null(), "{page}");
+    assert_problem(&second.order("abort", ""), 409, "was promoted");
+    // The next rollout is one over the promoted model, and survives too.
+    let reply = second.order("start", r#"{"candidate": "standard_v3_1", "who": "ann"}"#);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let reply = second.order("promote", r#"{"fully": true, "stage": "25 %", "who": "ann"}"#);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    second.kill_hard();
+
+    let third = setting.start();
+    assert_eq!(third.serves(), "standard_v3_1");
+    assert!(third.page()["no_rollout_because"].is_null(), "{}", third.page());
+}
+
+#[test]
+fn a_damaged_journal_leaves_the_baseline_serving_and_is_left_alone() {
+    let setting = Setting::new("damaged");
+    let first = setting.start();
+    first.ask(5);
+    assert!(first.end().success());
+    let mut bytes = std::fs::read(&setting.journal).unwrap();
+    bytes[60] ^= 1;
+    std::fs::write(&setting.journal, &bytes).unwrap();
+
+    let second = setting.start();
+    assert_eq!(second.serves(), "standard_v2_1");
+    second.ask(5);
+    let page = second.page();
+    assert!(page["rollout"].is_null(), "{page}");
+    let because = page["no_rollout_because"].as_str().unwrap();
+    assert!(because.contains("cannot be read") && because.contains("rollout.journal"), "{because}");
+    assert_eq!(second.client().get("/readyz").unwrap().status, 200);
+    let reply = second.order("start", r#"{"candidate": "standard_v3_3"}"#);
+    assert_problem(&reply, 409, "journal");
+    assert!(reply.text("remedy").contains("move "), "{reply:?}");
+    assert_eq!(std::fs::read(&setting.journal).unwrap(), bytes);
+    assert!(setting.folder.0.exists());
+}
+
+#[test]
+fn without_a_journal_a_restart_begins_anew() {
+    let setting = Setting::new("anew");
+    let arguments = ["--baseline", "standard_v2_1", "--candidate", "standard_v3_3", "--plan"];
+    let arguments = [&arguments[..], &[&setting.plan]].concat();
+    let first = Process::start(&models(), &arguments);
+    assert_eq!(first.order("kill", "").body["recorded"], "no_journal");
+    first.kill_hard();
+    let second = Process::start(&models(), &arguments);
+    assert_eq!(second.page()["rollout"]["stage"], "25 %");
+}

@@ -300,14 +300,14 @@ fn troubles(status: &Status, dates: Dates) -> Vec<String> {
         lines.push(format!("everybody is on the baseline for now: {parked}"));
     }
     if let Some(journal) = &status.journal {
+        if let Some(unkept) = &journal.unkept {
+            lines.push(format!("a step back is written nowhere ({unkept}): do not restart now"));
+        }
         if let Some(gap) = &journal.gap {
             lines.push(format!(
                 "the journal cannot be written ({gap}): nothing gives the candidate more, and a \
-                 restart may forget what happened since; free its disk"
+                 restart may forget what happened since; make it writable"
             ));
-        }
-        if let Some(unkept) = &journal.unkept {
-            lines.push(format!("a step back is written nowhere ({unkept}): do not restart now"));
         }
     }
     if let Some(switch) = &status.switch {
@@ -378,12 +378,8 @@ fn waits_for(status: &Status, stage: Option<&pilotage::rollout::plan::Stage>) ->
             HoldKind::Approval => "POST /rollout/approve".to_owned(),
             HoldKind::Start => "POST /rollout/start".to_owned(),
             HoldKind::Drill => "POST /rollout/drill".to_owned(),
-            HoldKind::Person | HoldKind::Late | HoldKind::Stuck => {
-                format!("a person ({})", hold.kind.word())
-            }
-            HoldKind::Inconclusive | HoldKind::Underpowered | HoldKind::NoData => {
-                let word = hold.kind.word().replace('_', " ");
-                format!("a person ({word}): extend, promote or abort")
+            kind if needs_person(kind) => {
+                format!("a person ({})", kind.word().replace('_', " "))
             }
             _ => hold.kind.word().replace('_', " "),
         });
@@ -406,7 +402,19 @@ fn waits_for(status: &Status, stage: Option<&pilotage::rollout::plan::Stage>) ->
     if waits.is_empty() {
         waits.push(if passed { "the next look" } else { "proof" }.to_owned());
     }
-    Some(waits.join(", "))
+    Some(waits.join(" and "))
+}
+
+const fn needs_person(kind: HoldKind) -> bool {
+    matches!(
+        kind,
+        HoldKind::Person
+            | HoldKind::Late
+            | HoldKind::Stuck
+            | HoldKind::Inconclusive
+            | HoldKind::Underpowered
+            | HoldKind::NoData
+    )
 }
 
 /// Why it stands where it stands.
@@ -417,6 +425,9 @@ fn reasons(status: &Status) -> Vec<String> {
     }
     if let Some(hold) = status.hold.as_ref().filter(|_| status.paused.is_none()) {
         reasons.push(hold.why.clone());
+        if needs_person(hold.kind) {
+            reasons.push("a person decides: extend, promote or abort".to_owned());
+        }
     }
     let parts = bare(&status.reason).split("; ").filter(|part| !part.is_empty());
     for part in parts {

@@ -660,3 +660,43 @@ const AT_MOST: Duration = Duration::from_secs(5);
 const DRILL_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a journal is waited for.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str) -> Arc<Classifier> {
+        let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        Arc::new(Classifier::load(&models, name).unwrap())
+    }
+
+    fn rollouts() -> Rollouts {
+        let stable = ModelArm::new(model("standard_v3_3"));
+        let router = Router::builder("test").stable("standard_v3_3", stable).build().unwrap();
+        Rollouts::new(router, RolloutSettings::default())
+    }
+
+    #[test]
+    fn a_stop_that_comes_while_a_rollout_begins_stops_it() {
+        let rollouts = rollouts();
+        for order in [Order::Abort, Order::Kill] {
+            let beginning = rollouts.begins().unwrap();
+            assert!(rollouts.begins().is_err(), "two begin at once");
+            let stopped = rollouts.stop(order, "ann", "not tonight");
+            assert!(matches!(stopped, Ok(Stopped::Beginning)), "{stopped:?}");
+            let wish = Wish { who: "bob".to_owned(), ..Wish::default() };
+            rollouts.begin_here(model("standard_v3_1"), Arc::default(), &wish).unwrap();
+            drop(beginning);
+            let end = rollouts.present().unwrap().pilot.end();
+            assert_eq!(end, Some(if order == Order::Abort { End::Aborted } else { End::Killed }));
+        }
+    }
+
+    #[test]
+    fn a_stop_of_before_is_not_obeyed_by_the_next_rollout() {
+        let rollouts = rollouts();
+        assert!(rollouts.stop(Order::Abort, "ann", "nothing is there").is_err());
+        rollouts.roll_out(model("standard_v3_1"), Arc::default()).unwrap();
+        assert_eq!(rollouts.present().unwrap().pilot.end(), None);
+    }
+}

@@ -4,6 +4,7 @@
 use inference_server::client::{Client, Reply};
 use inference_server::page::WIDTH;
 use pilotage::rollout::plan::Plan;
+use pilotage::share::TrafficShare;
 
 use crate::server::{Process, plan};
 use crate::stage::{Folder, RUST, Stage, models, soon};
@@ -60,7 +61,7 @@ fn the_first_line_says_what_how_far_how_healthy_and_what_it_waits_for() {
     let shadow = text(&mut stage.operator());
     let first = shadow.lines().next().unwrap();
     assert!(first.starts_with("standard_v3_1: stage 1 of 5 (shadow), 0 % of users, "), "{first}");
-    assert!(first.contains("; waits for 1") && first.contains(" more pairs, 4m"), "{first}");
+    assert!(first.contains("; waits for 1") && first.contains(" more pairs and 4m"), "{first}");
     assert!(shadow.contains("\n  in shadow  standard_v3_1 "), "{shadow}");
 
     let place = r#"{"who": "ann", "why": "shadow was clean yesterday", "stage": "shadow"}"#;
@@ -122,6 +123,39 @@ fn a_page_of_every_state_fits_and_says_what_it_is() {
     assert!(aborted.starts_with("standard_v3_1: ABORTED in stage "), "{aborted}");
     assert!(aborted.lines().next().unwrap().ends_with("standard_v3_3 serves everybody"));
     assert!(aborted.contains("bob: users complain"), "{aborted}");
+}
+
+#[test]
+fn a_rollout_that_waits_for_a_person_says_for_which_order() {
+    let minute = std::time::Duration::from_secs(60);
+    let by_hand = Plan::builder()
+        .canary(TrafficShare::HALF, minute, 1_000)
+        .edit_last(|stage| stage.at_most = minute)
+        .full(minute, 1_000)
+        .start_by_hand()
+        .build()
+        .unwrap();
+    let stage = guarded(by_hand);
+    assert_eq!(stage.order("start", r#"{"candidate": "standard_v3_1", "who": "ann"}"#).status, 200);
+    soon(|| text(&mut stage.operator()).contains("waits for POST /rollout/start"));
+    let waiting = text(&mut stage.operator());
+    assert!(waiting.starts_with("standard_v3_1: not begun yet, 2 stages, "), "{waiting}");
+    assert_eq!(stage.order("start", r#"{"who": "ann"}"#).body["did"], "done");
+    let begun = text(&mut stage.operator());
+    assert!(begun.starts_with("standard_v3_1: stage 1 of 2, 50 % of users"), "{begun}");
+
+    let moment = std::time::Duration::from_millis(100);
+    let short = Plan::builder()
+        .canary(TrafficShare::HALF, moment, 1_000)
+        .edit_last(|stage| stage.at_most = moment)
+        .full(moment, 1_000)
+        .build()
+        .unwrap();
+    let stage = guarded(short);
+    assert_eq!(stage.order("start", r#"{"candidate": "standard_v3_1", "who": "ann"}"#).status, 200);
+    soon(|| text(&mut stage.operator()).contains("waits for a person (no data)\n"));
+    let held = text(&mut stage.operator());
+    assert!(held.contains("\n  a person decides: extend, promote or abort\n"), "{held}");
 }
 
 #[test]

@@ -38,6 +38,8 @@ fn bad_arguments_are_named_and_give_code_2() {
     assert_fails(&run(&["demo", "--seed", "x"]), 2, &["--seed `x`"]);
     assert_fails(&run(&["serve"]), 2, &["--baseline"]);
     assert_fails(&run(&["compare", "--baseline", "a"]), 2, &["--candidate"]);
+    let nowhere = ["serve", "--baseline", "a", "--plan", "nowhere.json"];
+    assert_fails(&run(&nowhere), 1, &["nowhere.json"]);
     assert_eq!(run(&["help"]).status.code(), Some(0));
 }
 
@@ -115,4 +117,18 @@ fn a_candidate_that_cannot_be_loaded_leaves_stable_serving() {
     assert!(status.text("no_rollout_because").contains("model.onnx"), "{status:?}");
     let text = process.operator().get("/rollout?format=text").unwrap().plain;
     assert!(text.starts_with("No rollout. stable serves everybody.\n! next is not"), "{text}");
+}
+
+#[test]
+fn an_address_that_is_taken_or_none_is_named_with_its_option() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let models = models().display().to_string();
+    let start = |listen: &str, admin: &str| {
+        let model = ["serve", "--baseline", "standard_v3_3", "--models", &models];
+        run(&[&model[..], &["--listen", listen, "--admin", admin]].concat())
+    };
+    assert_fails(&start("127.0.0.1:0", &taken), 1, &["--admin", &taken]);
+    assert_fails(&start(&taken, "127.0.0.1:0"), 1, &["--listen", &taken]);
+    assert_fails(&start("here", "127.0.0.1:0"), 1, &["--listen here"]);
 }

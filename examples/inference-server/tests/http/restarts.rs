@@ -19,8 +19,12 @@ impl Setting {
 
     /// The same command line every time.
     fn start(&self) -> Process {
+        self.start_with("standard_v3_3")
+    }
+
+    fn start_with(&self, candidate: &str) -> Process {
         let journal = ["--journal", &self.journal, "--plan", &self.plan];
-        let names = ["--baseline", "standard_v2_1", "--candidate", "standard_v3_3"];
+        let names = ["--baseline", "standard_v2_1", "--candidate", candidate];
         Process::start(&models(), &[&names[..], &journal[..]].concat())
     }
 }
@@ -77,6 +81,33 @@ fn a_candidate_that_was_aborted_does_not_begin_again_by_itself() {
     assert_eq!(page["rollout"]["begun_by"], "bob: fixed");
     assert_eq!(page["earlier"][0]["end"], "aborted");
     assert!(page["no_rollout_because"].is_null());
+}
+
+#[test]
+fn another_candidate_on_the_command_line_begins_once_the_journals_rollout_is_over() {
+    let setting = Setting::new("another");
+    setting.start().kill_hard();
+
+    let second = setting.start_with("standard_v3_1");
+    let page = second.page();
+    assert_eq!(page["rollout"]["candidate"], "standard_v3_3", "{page}");
+    let because = page["no_rollout_because"].as_str().unwrap();
+    assert!(because.starts_with("standard_v3_1 is not rolled out: "), "{because}");
+    assert_eq!(second.order("kill", r#"{"who": "ann"}"#).body["recorded"], "written");
+    second.kill_hard();
+
+    let third = setting.start_with("standard_v3_1");
+    let page = third.page();
+    assert_eq!(page["rollout"]["candidate"], "standard_v3_1", "{page}");
+    assert_eq!(page["rollout"]["stage"], "25 %", "{page}");
+    assert_eq!(page["earlier"][0]["end"], "killed", "{page}");
+    third.kill_hard();
+
+    // What was killed two journals ago is still remembered.
+    let fourth = setting.start_with("standard_v3_1");
+    assert_eq!(fourth.order("abort", "").status, 200);
+    let again = fourth.order("start", r#"{"candidate": "standard_v3_3"}"#);
+    assert_problem(&again, 409, "was tried before and is killed");
 }
 
 #[test]

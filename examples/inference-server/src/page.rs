@@ -5,7 +5,7 @@
 //! line. As JSON it is the same, and the whole [`Status`] of the crate beside it. Dates are UTC.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pilotage::clock::{Moment, SystemWallClock, WallClock};
 use pilotage::control::status::{ArmStatus, Status};
@@ -175,7 +175,7 @@ impl Page {
         };
         let present = rollouts.present();
         let status = present.as_ref().map(|present| present.pilot.status());
-        let dates = status.as_ref().map(|status| Dates { now, moment: status.now });
+        let dates = status.as_ref().map(|status| Dates::at(status.now));
         let mut trouble: Vec<String> =
             server.not_ready_because.iter().map(|why| format!("not ready: {why}")).collect();
         let notes = rollouts.notes();
@@ -213,15 +213,21 @@ impl Page {
 /// The date of a moment of the rollout's clock.
 #[derive(Clone, Copy)]
 struct Dates {
-    now: Date,
+    /// Since 1970; fractions of a second count, so that one moment is one date.
+    now: Duration,
     moment: Moment,
 }
 
 impl Dates {
+    fn at(moment: Moment) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { now, moment }
+    }
+
     fn of(self, at: Moment) -> Date {
-        let (ago, ahead) = (self.moment.since(at).as_secs(), at.since(self.moment).as_secs());
-        let unix = self.now.as_unix();
-        Date::from_unix(unix.saturating_sub_unsigned(ago).saturating_add_unsigned(ahead))
+        let (ago, ahead) = (self.moment.since(at), at.since(self.moment));
+        let seconds = (self.now + ahead).saturating_sub(ago).as_secs();
+        Date::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
     }
 }
 
@@ -772,6 +778,18 @@ mod tests {
         let text = Wrapped("ann\u{1b}[2J\r\nbob").to_string();
         assert_eq!(text.lines().count(), 1);
         assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+    }
+
+    #[test]
+    fn a_moment_has_one_date_whenever_one_looks() {
+        let (begun, at) = (Duration::from_millis(1_774_747_800_900), Moment::from_secs(5));
+        for later in [0, 300, 999, 61_050] {
+            let later = Duration::from_millis(later);
+            let dates = Dates { now: begun + later, moment: at.after(later) };
+            assert_eq!(dates.of(at).to_string(), "2026-03-29T01:30:00Z");
+            let until = at.after(Duration::from_secs(3600));
+            assert_eq!(dates.of(until).to_string(), "2026-03-29T02:30:00Z");
+        }
     }
 
     #[test]

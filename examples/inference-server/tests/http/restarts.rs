@@ -1,5 +1,6 @@
 //! What a server does after a restart, with the command line of before.
 
+use crate::onnx::{CONFIG, Flaw, network};
 use crate::server::{Process, plan};
 use crate::stage::{Folder, assert_problem, models, soon};
 
@@ -108,6 +109,66 @@ fn another_candidate_on_the_command_line_begins_once_the_journals_rollout_is_ove
     assert_eq!(fourth.order("abort", "").status, 200);
     let again = fourth.order("start", r#"{"candidate": "standard_v3_3"}"#);
     assert_problem(&again, 409, "was tried before and is killed");
+}
+
+#[test]
+fn a_rollout_that_takes_over_has_the_journal_for_itself() {
+    let setting = Setting::new("takes-over");
+    let first = setting.start();
+    first.ask(10);
+    let over = r#"{"candidate": "standard_v3_1", "take_over": true, "who": "ann"}"#;
+    assert_eq!(first.order("start", over).status, 200);
+    let reply = first.order("promote", r#"{"stage": "25 %", "who": "ann"}"#);
+    assert_eq!(reply.body["recorded"], "written", "{reply:?}");
+    first.kill_hard();
+
+    let second = setting.start();
+    let page = second.page();
+    assert_eq!(page["rollout"]["candidate"], "standard_v3_1", "{page}");
+    assert_eq!(page["rollout"]["stage"], "50 %", "{page}");
+    assert_eq!(page["earlier"][0]["candidate"], "standard_v3_3", "{page}");
+    assert_eq!(page["earlier"][0]["end"], "aborted", "{page}");
+}
+
+#[test]
+fn what_was_rolled_back_is_retried_after_a_restart_by_an_order_alone() {
+    let setting = Setting::new("retried");
+    for file in ["config.min.json", "model.onnx"] {
+        let bytes = std::fs::read(models().join("standard_v3_3").join(file)).unwrap();
+        setting.folder.write(&format!("stable/{file}"), &bytes);
+    }
+    setting.folder.write("next/config.min.json", CONFIG);
+    setting.folder.write("next/model.onnx", &network(Flaw::NanForShort));
+    let start = || {
+        let names = ["--baseline", "stable", "--candidate", "next"];
+        let journal = ["--journal", &setting.journal, "--plan", &setting.plan];
+        Process::start(&setting.folder.0, &[&names[..], &journal[..]].concat())
+    };
+    let first = start();
+    let mut client = first.client();
+    for user in 0.. {
+        let name = format!("user-{user}");
+        let _ = client.post("/classify", &[("x-user-id", &name)], b"short").unwrap();
+        if user % 50 == 0 && !first.page()["rollout"]["end"].is_null() {
+            break;
+        }
+        assert!(user < 5_000, "{}", first.text());
+    }
+    assert_eq!(first.page()["rollout"]["end"], "rolled_back");
+    soon(|| first.page()["status"]["journal"]["waiting"] == 0);
+    first.kill_hard();
+
+    let second = start();
+    let page = second.page();
+    assert_eq!(page["rollout"]["end"], "rolled_back", "{page}");
+    assert!(page["rollout"]["evidence"].to_string().contains("error rate of the candidate is 100"));
+    second.ask(20);
+    assert_eq!(second.page()["rollout"]["arms"][1]["calls"], 0);
+    let reply = second.order("retry", r#"{"who": "ann", "why": "short contents are off now"}"#);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let page = second.page();
+    assert!(page["rollout"]["end"].is_null(), "{page}");
+    assert_eq!(page["rollout"]["share_percent"], 25.0, "{page}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub mod journals;
 pub mod model;
 pub mod pack;
 pub mod page;
+pub mod page_text;
+pub mod present;
 pub mod problem;
 pub mod restart;
 pub mod rollouts;

@@ -10,33 +10,31 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use pilotage::alert::alert::Alert;
 use pilotage::alert::alerter::FnAlerter;
 use pilotage::clock::{SystemWallClock, WallClock};
 use pilotage::control::drill::Drill;
-use pilotage::control::driver::Driver;
 use pilotage::control::journal_file::JournalFile;
 use pilotage::control::orders::{Did, OrderError, Receipt};
 use pilotage::control::pilot::Pilot;
-use pilotage::control::pool::WorkerPool;
 use pilotage::control::start::{PilotBuilder, StartError as PilotError};
 use pilotage::date::Date;
 use pilotage::ids::Arm;
 use pilotage::machine::{At, Order};
-use pilotage::observe::snapshot::ArmCounts;
 use pilotage::rollout::journal::Recovered;
-use pilotage::rollout::pipeline::{End, State};
+use pilotage::rollout::pipeline::State;
 use pilotage::rollout::plan::Plan;
 use pilotage::serve::router::Router;
-use pilotage::serve::shadow_lane::{LaneOptions, ShadowLane};
+use pilotage::serve::shadow_lane::ShadowLane;
 use serde_json::json;
 
 use crate::arm::{ModelArm, Sabotage};
 use crate::journals::{Journals, Over};
-use crate::model::{Answer, Classifier};
+use crate::model::Classifier;
+use crate::present::{Present, lane_of, make_room, over_of, written};
 use crate::problem::Problem;
 
 /// How rollouts are made.
@@ -94,27 +92,6 @@ pub struct Place {
     pub stage: Option<String>,
     /// How many steps it had taken.
     pub revision: Option<u64>,
-}
-
-/// A rollout, from its beginning until the next one begins.
-#[derive(Debug)]
-pub struct Present {
-    /// Leads it.
-    pub pilot: Pilot,
-    /// Runs the candidate on copies of requests.
-    pub lane: ShadowLane<ModelArm>,
-    /// Its stages.
-    pub plan: Plan,
-    /// The baseline when it began.
-    pub baseline: String,
-    /// The model that is to be proved.
-    pub candidate: String,
-    /// Who began it, and why.
-    pub begun_by: String,
-    /// The counts of all arms when this process began it.
-    pub counts: Vec<ArmCounts>,
-    /// Ticks as long as it is kept.
-    _driver: Driver,
 }
 
 /// An alert, and when it came.
@@ -427,6 +404,9 @@ impl Rollouts {
             };
             pilot.order_at(&at, order, who, why)
         };
+        if order == Order::Retry && given.is_ok() {
+            locked(&self.notes).clear(); // what they explain is no longer so
+        }
         given.map_err(|error| self.refused(&error))
     }
 
@@ -562,28 +542,6 @@ impl Rollouts {
     }
 }
 
-impl Present {
-    /// How it ended, if it has, and when as far as the wall clock tells.
-    fn end(&self) -> Option<(End, Date, String)> {
-        let status = self.pilot.status();
-        let end = status.end?;
-        let ago = status.now.since(status.since).as_secs();
-        let date = SystemWallClock.date().as_unix().saturating_sub_unsigned(ago);
-        Some((end, Date::from_unix(date), status.reason))
-    }
-}
-
-fn over_of(present: &Present) -> Option<Over> {
-    let (end, date, reason) = present.end()?;
-    Some(Over {
-        baseline: present.baseline.clone(),
-        candidate: present.candidate.clone(),
-        end,
-        date: Some(date.to_string()),
-        reason,
-    })
-}
-
 /// A rollout is beginning, until this is dropped.
 struct Beginning<'a>(&'a AtomicBool);
 
@@ -591,50 +549,6 @@ impl Drop for Beginning<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
-}
-
-/// Ends a rollout, so that its journal is closed when the next one begins.
-fn make_room(pilot: &Pilot, who: &str, next: &str) {
-    let why = format!("the rollout of {next} takes over");
-    let _ = match pilot.end() {
-        None => pilot.abort(who, &why),
-        Some(End::Promoted) => pilot.order(Order::Finish, who, &why),
-        Some(_) => return,
-    };
-}
-
-/// Waits until all of a rollout is written down: two must not write to one file.
-fn written(pilot: &Pilot) -> Result<(), PilotError> {
-    let began = Instant::now();
-    loop {
-        match pilot.status().journal {
-            Some(journal) if journal.waiting > 0 || journal.gap.is_some() => {
-                if began.elapsed() > JOURNAL_PATIENCE {
-                    let why = journal.gap.unwrap_or_else(|| "it does not answer".to_owned());
-                    return Err(PilotError::Store(format!(
-                        "the former rollout is not written down yet: {why}"
-                    )));
-                }
-                thread::sleep(Duration::from_millis(10));
-            }
-            _ => return Ok(()),
-        }
-    }
-}
-
-fn lane_of(
-    candidate: Arc<Classifier>,
-    sabotage: Arc<Sabotage>,
-) -> Result<(Arc<ModelArm>, ShadowLane<ModelArm>), PilotError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        PilotError::Thread(std::io::Error::other(error.to_string()))
-    };
-    let arm = Arc::new(ModelArm::with_sabotage(candidate, sabotage));
-    let same = |old: &Answer, new: &Answer| f64::from(u8::from(old.label == new.label));
-    let threads = WorkerPool::new("shadow", SHADOW_THREADS, SHADOW_QUEUE);
-    let threads = threads.map_err(|error| failed(&error))?;
-    let lane = ShadowLane::new(Arc::clone(&arm), threads, same, LaneOptions::default());
-    Ok((arm, lane.map_err(|error| failed(&error))?))
 }
 
 fn no_rollout() -> Problem {
@@ -648,21 +562,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 const TAKE_OVER: &str = "wait for its end; or abort it or (after a promotion) finish it first; or \
                          send \"take_over\": true, which ends it";
-/// Threads that ask the candidate in a shadow: as many as ask the baseline, so that it keeps up.
-const SHADOW_THREADS: usize = 2;
-/// Shadow calls that wait.
-const SHADOW_QUEUE: usize = 256;
 /// Alerts that are kept for `GET /rollout`.
 const ALERTS: usize = 64;
 /// How long one step of a drill may take.
 const AT_MOST: Duration = Duration::from_secs(5);
 /// How long a drill is waited for.
 const DRILL_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a journal is waited for.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use pilotage::rollout::pipeline::End;
+
     use super::*;
 
     fn model(name: &str) -> Arc<Classifier> {

@@ -2,7 +2,7 @@
 //! printed, to be read.
 
 use inference_server::client::{Client, Reply};
-use inference_server::page::WIDTH;
+use inference_server::page_text::WIDTH;
 use pilotage::rollout::plan::Plan;
 use pilotage::share::TrafficShare;
 

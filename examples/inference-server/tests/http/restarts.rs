@@ -169,6 +169,7 @@ fn what_was_rolled_back_is_retried_after_a_restart_by_an_order_alone() {
     let page = second.page();
     assert!(page["rollout"]["end"].is_null(), "{page}");
     assert_eq!(page["rollout"]["share_percent"], 25.0, "{page}");
+    assert!(page["no_rollout_because"].is_null(), "{page}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use pilotage::serve::router::Router;
 use pilotage::share::TrafficShare;
 use pilotage::sim::inject::{Fault, Injector};
 
-use crate::storm::Faults;
+use crate::storm::{Faults, now};
 
 /// How often the driver looks.
 pub const LOOK: Duration = Duration::from_millis(20);
@@ -98,7 +98,7 @@ fn one(number: u64, faults: Faults) -> Option<f64> {
     switch.set(faults.switch);
     sink.set(faults.sink);
     alerter.set(faults.alerter);
-    let (begun, over) = (Instant::now(), AtomicBool::new(false));
+    let (begun, over) = (now(), AtomicBool::new(false));
     let [failed, last] = [AtomicU64::new(0), AtomicU64::new(0)];
     thread::scope(|scope| {
         scope.spawn(|| requests_until(&over, &router, begun, &last));

@@ -16,10 +16,10 @@ mod table;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pilotage::sim::inject::Fault;
-use storm::{Faults, Report};
+use storm::{Faults, Report, now};
 
 struct Options {
     rollouts: u64,
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         table::print();
         return ExitCode::SUCCESS;
     }
-    let begun = Instant::now();
+    let begun = now();
     let mut report = Report::default();
     for number in 0..options.rollouts {
         report.add(storm::rollout(options.seed.wrapping_add(number), options.faults));

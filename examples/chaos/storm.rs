@@ -270,7 +270,7 @@ impl Storm {
         let resumes = self.resumes.load(SeqCst);
         let resumes = if resumes == done { resumes } else { u64::MAX };
         let ordered = self.nanos();
-        let begun = Instant::now();
+        let begun = now();
         let answer = if random.chance(0.5) {
             self.pilot.order(order, who, "a storm")
         } else {
@@ -336,7 +336,7 @@ impl Storm {
     }
 
     fn status(&self) {
-        let begun = Instant::now();
+        let begun = now();
         let status = self.pilot.status();
         let took = begun.elapsed();
         let mut report = self.report.lock();
@@ -409,6 +409,12 @@ fn quick_plan() -> Plan {
         .unwrap()
 }
 
+/// What a watch reads.
+#[expect(clippy::disallowed_methods, reason = "a storm lives in real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// One rollout; what was wrong with it.
 pub fn rollout(seed: u64, faults: Faults) -> Report {
     let mut random = Rng::new(seed);
@@ -444,7 +450,7 @@ pub fn rollout(seed: u64, faults: Faults) -> Report {
     let storm = Storm {
         router,
         pilot,
-        begun: Instant::now(),
+        begun: now(),
         clock,
         stopped: AtomicU64::new(0),
         stop_ordered: AtomicU64::new(0),

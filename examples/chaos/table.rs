@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pilotage::alert::Alert;
@@ -14,6 +14,7 @@ use pilotage::serve::router::Router;
 use pilotage::sim::inject::{Fault, Injector};
 
 use crate::breach::{Proxy, Sink, half_plan, requests_until, stub};
+use crate::storm::now;
 
 /// A way to stop.
 #[derive(Clone, Copy)]
@@ -91,14 +92,14 @@ fn one(place: usize, fault: Fault, stop: Stop) -> Row {
         .start(&router, "v2", Arc::new(stub("v2", &fails)), half_plan())
         .expect("the rollout begins");
     let driver = pilot.spawn(crate::breach::LOOK).expect("there is a thread");
-    let (begun, over) = (Instant::now(), AtomicBool::new(false));
+    let (begun, over) = (now(), AtomicBool::new(false));
     let [ordered, last] = [AtomicU64::new(0), AtomicU64::new(0)];
     let answer = thread::scope(|scope| {
         scope.spawn(|| requests_until(&over, &router, begun, &last));
         thread::park_timeout(Duration::from_millis(60));
         injectors[place].set(fault);
         thread::park_timeout(Duration::from_millis(60));
-        let at = Instant::now();
+        let at = now();
         ordered.store(begun.elapsed().as_nanos() as u64, SeqCst);
         let done = match stop {
             Stop::Abort => pilot.abort("ann", "it smokes").is_ok(),

@@ -38,7 +38,6 @@ pub(super) enum HoldError {
 impl Hold {
     /// Takes the right to move the traffic of `word`. After so long without a look, if that is
     /// given, everything goes back.
-    #[expect(clippy::too_many_arguments, reason = "each says one thing of an owner")]
     pub(super) fn of(
         word: Arc<SplitWord>,
         router: &Name,

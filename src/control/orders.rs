@@ -410,7 +410,7 @@ impl Pilot {
             (state.rollout.candidate().clone(), state.rollout.at().stage)
         };
         shared.ownership.reclaim(&format!("rollout of {candidate}"), &place)?;
-        let weak = Arc::downgrade(&shared);
+        let weak = Arc::downgrade(shared);
         shared.ownership.gives_way(weak);
         if shared.plane.candidate().as_ref() != Some(&candidate) {
             shared.ownership.release();

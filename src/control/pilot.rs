@@ -179,6 +179,7 @@ impl Pilot {
     /// down.
     ///
     /// Once the router is somebody else's, a tick touches nothing.
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn tick(&self) -> bool {
         let Some(_ticking) = self.shared.ticking.try_lock() else {
             return self.has_work();

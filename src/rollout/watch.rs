@@ -80,8 +80,8 @@ impl Rollout {
             let why = format!("after its promotion: {}", judge.conclusion().why);
             return self.restore(now, End::RolledBack, MACHINE, why);
         }
-        let broken = |judge: &&Box<Full>| matches!(judge.step(), Step::TakeBack | Step::Pause);
-        let Some(judge) = watch.usual.as_ref().filter(broken).filter(|_| !watch.told) else {
+        let broken = |judge: &&Full| matches!(judge.step(), Step::TakeBack | Step::Pause);
+        let Some(judge) = watch.usual.as_deref().filter(broken).filter(|_| !watch.told) else {
             return Vec::new();
         };
         let why = judge.conclusion().why;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use pilotage::sim::inject::Fault;
 
 #[path = "../../examples/chaos/storm.rs"]
-mod storm;
+mod blows;
 
-use storm::{Faults, Report, rollout};
+use blows::{Faults, Report, rollout};
 
 fn blown(seeds: std::ops::Range<u64>, faults: Faults) {
     let mut report = Report::default();

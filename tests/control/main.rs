@@ -1,6 +1,8 @@
 //! A pilot, a real router and a clock that moves when told to.
 
 mod blue_green;
+mod explorer;
+mod gate;
 mod hangs;
 
 use std::sync::Arc;

@@ -20,6 +20,7 @@ use crate::rollout::history::Line;
 use crate::rollout::journal::{Entry, Snapshot as Standing};
 use crate::rollout::pipeline::{End, Rollout, State};
 use crate::route::switch::SwitchError;
+use crate::share::TrafficShare;
 
 /// What became of something the machine was told.
 pub(super) struct Taken {
@@ -84,7 +85,7 @@ impl Pilot {
         if let (Some(split), Some(outside)) = (back, &shared.outside) {
             // The split of this moment: a later one may be somebody else's.
             let over = !matches!(state.rollout.state(), State::Running(_));
-            outside.ask(split, if over { Kind::TakeBack } else { Kind::Keep });
+            outside.ask(split, if over { Kind::TakeBack } else { Kind::Back });
         }
         lines.iter().for_each(|line| state.note(line.clone()));
         let steps = !lines.is_empty();
@@ -98,17 +99,24 @@ impl Pilot {
     /// Gives up a step that was decided and is not in force, where the rollout does not wait for it.
     /// Says whether the journal has it, so that it must be begun anew.
     pub(super) fn give_up_change(&self, state: &mut PilotState) -> bool {
-        // A promotion that a restart found decided is part of its end.
+        // What a restart found decided is part of an end: a promotion, or that nobody is left there.
         let promoted = has_ended(&state.rollout, End::Promoted);
-        let over = !matches!(state.rollout.state(), State::Running(_)) && !promoted;
-        let Some(change) = state.change.take_if(|change| change.proposal.is_some() || over) else {
+        let over = !matches!(state.rollout.state(), State::Running(_));
+        let contradicts = |to| match to {
+            Wanted::Promotion => !promoted,
+            Wanted::Share(share) => share > TrafficShare::NONE,
+        };
+        let Some(change) = state
+            .change
+            .take_if(|change| change.proposal.is_some() || over && contradicts(change.to))
+        else {
             return false;
         };
         if let (Some(outside), Some(_), true) =
             (&self.shared.outside, change.asked, self.shared.ownership.holds())
         {
-            // It may have obeyed: it is told what is in force here.
-            outside.ask(self.shared.plane.split(), Kind::Keep);
+            // It may have obeyed: it is told what is in force here, until it obeys.
+            outside.ask(self.shared.plane.split(), Kind::Back);
         }
         change.proposal.is_some()
     }
@@ -445,9 +453,9 @@ impl Pilot {
             (true, false) => {
                 let why = outside.trouble().unwrap_or_else(|| "it has not answered yet".to_owned());
                 let summary = format!(
-                    "everybody is on the baseline in this process, and the traffic switch outside \
-                     has not been told ({why}); it is told again until it obeys; take the candidate \
-                     out there by hand"
+                    "the candidate has {} in this process, and the traffic switch outside has not \
+                     been told ({why}); it is told again until it obeys; set that there by hand",
+                    self.shared.plane.split().candidate
                 );
                 self.tell(now, News::lasting(key(), Severity::Critical, summary));
             }

@@ -277,7 +277,7 @@ impl Pilot {
             if change.asked.take().is_some() || change.obeyed {
                 change.obeyed = false;
                 if let Some(outside) = &self.shared.outside {
-                    outside.ask(self.shared.plane.split(), Kind::Keep);
+                    outside.ask(self.shared.plane.split(), Kind::Back);
                 }
             }
         }

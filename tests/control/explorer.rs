@@ -302,6 +302,9 @@ impl World {
                 if did == Did::TookPromotionBack {
                     self.seen.insert("a promotion taken back");
                 }
+                if let Did::AlreadyOver { end: End::RolledBack | End::Refused } = did {
+                    return true;
+                }
                 self.stop = Some(Stop::Ordered);
                 self.stop_written |= written;
                 self.paused = None;
@@ -628,6 +631,34 @@ const THREADS: usize = 3;
 #[test]
 fn every_short_sequence_of_orders_answers_and_crashes_keeps_the_promises() {
     explored(2);
+}
+
+/// Sequences that broke a promise once.
+#[test]
+fn sequences_that_broke_a_promise_once_keep_it() {
+    use Order::{Abort, Kill, Pause, Resume};
+    use Step::{Crash, Hand, Journal, Switch, Tick};
+    let order = Step::Order;
+    let found: [(Root, &[Step]); 9] = [
+        // The journal had the step that was given up, and could not be read.
+        (Root::Finishing, &[Hand]),
+        (Root::Raising, &[Hand, Switch(Answer::Ok), Tick, Journal(Answer::Ok)]),
+        // A step was asked of the switch after the hand.
+        (Root::Promoting, &[Hand, Journal(Answer::Ok), Tick]),
+        (Root::Begun, &[order(Pause), order(Resume), Hand]),
+        // A look gave up the promotion that a restart had found decided.
+        (Root::Finishing, &[Crash(Lost::Yes), Tick]),
+        // A promotion that had been taken back could be resumed by nobody.
+        (Root::Promoted, &[order(Abort), Crash(Lost::No)]),
+        // The switch was told once what was in force, and not again where it refused.
+        (Root::Finishing, &[Switch(Answer::Ok), order(Pause), Switch(Answer::Fails)]),
+        (Root::Finishing, &[order(Kill), Crash(Lost::No), Switch(Answer::Fails)]),
+        (Root::Promoted, &[order(Abort), Crash(Lost::No), Switch(Answer::Fails)]),
+    ];
+    for (root, steps) in found {
+        let run = run(root, steps);
+        assert_eq!(run.checked, Ok(()), "{root:?} {steps:?}");
+    }
 }
 
 /// `cargo test --test control every_longer_sequence -- --ignored --nocapture`

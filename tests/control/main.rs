@@ -1,5 +1,6 @@
 //! A pilot, a real router and a clock that moves when told to.
 
+mod between;
 mod blue_green;
 mod explorer;
 mod gate;

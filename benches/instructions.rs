@@ -17,6 +17,7 @@ use pilotage::observe::record::{CallKey, Draw, SubjectTag, Words};
 use pilotage::observe::recorder::{Recorder, Size};
 use pilotage::outcome::Outcome;
 use pilotage::route::switch::TrafficSwitch;
+use pilotage::serve::limit::CandidateLimit;
 use pilotage::serve::request::Request;
 use pilotage::serve::router::Router;
 use pilotage::share::TrafficShare;
@@ -50,7 +51,15 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let what = arguments.next();
     let times: u64 = arguments.next().and_then(|times| times.parse().ok()).unwrap_or(1);
-    let all = ["loop", "predict", "predict_async", "begin_finish", "record", "split_and_hash"];
+    let all = [
+        "loop",
+        "predict",
+        "predict_bounded",
+        "predict_async",
+        "begin_finish",
+        "record",
+        "split_and_hash",
+    ];
     for name in all {
         if what.as_deref().is_none_or(|what| what == name) {
             run(name, times);
@@ -60,12 +69,16 @@ fn main() {
 
 fn run(what: &str, times: u64) {
     let echo: fn(&u64) -> Result<u64, Infallible> = |number| Ok(*number);
-    let router =
-        Router::builder("cost").clock(Stopped).size(SIZE()).stable("old", model::sync(echo));
-    let router = router.build().expect("the router is sound");
-    router.deploy("new", model::sync(echo)).expect("there is room");
-    let half = router.split().shifted(TrafficShare::HALF);
-    router.switch().shift(&half).expect("the order is next");
+    let router = |limit| {
+        let router = Router::builder("cost").clock(Stopped).size(SIZE()).candidate_limit(limit);
+        let router = router.stable("old", model::sync(echo)).build().expect("the router is sound");
+        router.deploy("new", model::sync(echo)).expect("there is room");
+        let half = router.split().shifted(TrafficShare::HALF);
+        router.switch().shift(&half).expect("the order is next");
+        router
+    };
+    let bounded = router(CandidateLimit::Automatic);
+    let router = router(CandidateLimit::Unlimited);
     let recorder = Recorder::new(SIZE(), Epoch::new(0), Moment::ZERO);
     let ids: Vec<String> = (0..64).map(|number| format!("user-{number:011}")).collect();
     let id = |at: u64| black_box(ids[at as usize % 64].as_str());
@@ -79,6 +92,16 @@ fn run(what: &str, times: u64) {
         "predict" => (0..times).for_each(|at| {
             assert!(black_box(router.predict_sync(&Request::of(id(at)), &at)).is_ok());
         }),
+        // A call of the candidate alone, which asks for its place; the baseline's are as above.
+        "predict_bounded" => {
+            let on_candidate =
+                |id: &&String| bounded.arm_of(&Request::of(id.as_str())) == Arm::CANDIDATE;
+            let ids: Vec<&String> = ids.iter().filter(on_candidate).collect();
+            let id = |at: u64| black_box(ids[at as usize % ids.len()].as_str());
+            (0..times).for_each(|at| {
+                assert!(black_box(bounded.predict_sync(&Request::of(id(at)), &at)).is_ok());
+            });
+        }
         "predict_async" => {
             let router = Router::builder("cost").clock(Stopped).size(SIZE()).stable("old", Echo);
             let router = router.build().expect("the router is sound");

@@ -42,7 +42,9 @@ for pair in solo_ring::loom_tests/solo_written solo_ring::loom_tests/solo_read \
     streams::loom_tests/streams_counted streams::loom_tests/streams_clear_last \
     local::tests::loom/table_before_revision local::tests::loom/kept_under_announced \
     lender::loom_tests/call_went lender::loom_tests/call_back lender::loom_tests/take_back \
-    lender::loom_tests/take_went; do
+    lender::loom_tests/take_went lender::loom_tests/shut_first_only \
+    lender::loom_tests/bulkhead_enter lender::loom_tests/bulkhead_leave \
+    lender::loom_tests/bulkhead_admits_all; do
     mutant=${pair#*/}
     if models "::${pair%/*}" --cfg "pilotage_mutant=\"$mutant\""; then
         echo "SURVIVED  $mutant"

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pilotage::alert::Alert;
 use pilotage::control::Pilot;
-use pilotage::model;
+use pilotage::model::{self, FnModel};
 use pilotage::observe::sink::{MetricsSink, SinkError};
 use pilotage::observe::window::Window;
 use pilotage::rollout::pipeline::End;
@@ -35,7 +35,7 @@ pub struct Breaches {
     pub worst: f64,
 }
 
-struct Proxy;
+pub struct Proxy;
 
 impl TrafficSwitch for Proxy {
     fn shift(&self, _: &Split) -> Result<(), SwitchError> {
@@ -47,7 +47,7 @@ impl TrafficSwitch for Proxy {
     }
 }
 
-struct Sink;
+pub struct Sink;
 
 impl MetricsSink for Sink {
     fn name(&self) -> &str {
@@ -78,29 +78,20 @@ pub fn measure(count: u64, faults: Faults) -> Breaches {
 
 fn one(number: u64, faults: Faults) -> Option<f64> {
     let fails = Arc::new(AtomicBool::new(false));
-    let candidate_fails = Arc::clone(&fails);
-    let stub = move |fails: Arc<AtomicBool>| {
-        let answer: Box<dyn Fn(&u64) -> Result<u64, String> + Send + Sync> =
-            Box::new(move |n: &u64| if fails.load(SeqCst) { Err("no".into()) } else { Ok(*n) });
-        model::sync(answer)
-    };
     let [journal, switch, sink, alerter] = [(); 4].map(|()| Injector::default());
     let router = Router::builder("breach")
-        .stable("v1", stub(Arc::default()))
+        .stable("v1", stub("v1", &Arc::default()))
         .sink(sink.wrap(Sink))
         .build()
         .ok()?;
     let folder = std::env::temp_dir().join(format!("chaos-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).ok()?;
     let file = pilotage::control::journal_file::JournalFile::new(folder.join("rollout.journal"));
-    let hour = Duration::from_secs(3600);
-    let plan =
-        Plan::builder().canary(TrafficShare::HALF, hour, 1_000_000).full(hour, 1_000_000).build();
     let pilot = Pilot::builder()
         .alerter(alerter.wrap(|_: &Alert| ()))
         .journal(journal.wrap(file))
         .switch(switch.wrap(Proxy))
-        .start(&router, "v2", Arc::new(stub(candidate_fails)), plan.ok()?)
+        .start(&router, "v2", Arc::new(stub("v2", &fails)), half_plan())
         .ok()?;
     let driver = pilot.spawn(LOOK).ok()?;
     journal.set(faults.journal);
@@ -108,21 +99,11 @@ fn one(number: u64, faults: Faults) -> Option<f64> {
     sink.set(faults.sink);
     alerter.set(faults.alerter);
     let (begun, over) = (Instant::now(), AtomicBool::new(false));
-    let [first, last] = [AtomicU64::new(u64::MAX), AtomicU64::new(0)];
+    let [failed, last] = [AtomicU64::new(0), AtomicU64::new(0)];
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut user = 0_u64;
-            while !over.load(SeqCst) {
-                user += 1;
-                let at = begun.elapsed().as_nanos() as u64;
-                if router.predict_sync(&Request::of(user), &0).is_err() {
-                    first.fetch_min(at, SeqCst);
-                    last.fetch_max(at, SeqCst);
-                }
-                thread::park_timeout(Duration::from_micros(100));
-            }
-        });
+        scope.spawn(|| requests_until(&over, &router, begun, &last));
         thread::park_timeout(Duration::from_millis(120));
+        failed.store(begun.elapsed().as_nanos() as u64, SeqCst);
         fails.store(true, SeqCst);
         while pilot.end().is_none() && begun.elapsed() < Duration::from_secs(10) {
             thread::park_timeout(Duration::from_millis(1));
@@ -137,6 +118,43 @@ fn one(number: u64, faults: Faults) -> Option<f64> {
     driver.stop();
     drop(pilot);
     let _ = std::fs::remove_dir_all(folder);
-    let (first, last) = (first.into_inner(), last.into_inner());
-    back.then(|| last.saturating_sub(first) as f64 / 1e9)
+    let (failed, last) = (failed.into_inner(), last.into_inner());
+    back.then(|| last.saturating_sub(failed) as f64 / 1e9)
+}
+
+pub type Answer = Box<dyn Fn(&u64) -> Result<&'static str, String> + Send + Sync>;
+pub type Stub = FnModel<u64, &'static str, String, Answer>;
+
+pub fn stub(name: &'static str, fails: &Arc<AtomicBool>) -> Stub {
+    let fails = Arc::clone(fails);
+    model::sync(Box::new(
+        move |_: &u64| {
+            if fails.load(SeqCst) { Err(name.to_owned()) } else { Ok(name) }
+        },
+    ))
+}
+
+/// Half of everybody, for an hour.
+pub fn half_plan() -> Plan {
+    let hour = Duration::from_secs(3600);
+    let plan =
+        Plan::builder().canary(TrafficShare::HALF, hour, 1_000_000).full(hour, 1_000_000).build();
+    plan.expect("the plan is sound")
+}
+
+/// Makes requests, and notes when the last one began that met the candidate.
+pub fn requests_until(over: &AtomicBool, router: &Router<Stub>, begun: Instant, last: &AtomicU64) {
+    let mut user = 0_u64;
+    while !over.load(SeqCst) {
+        user += 1;
+        let at = begun.elapsed().as_nanos() as u64;
+        let by_candidate = match router.predict_sync(&Request::of(user), &0) {
+            Ok(answer) => answer.output == "v2",
+            Err(error) => error == "v2",
+        };
+        if by_candidate {
+            last.fetch_max(at, SeqCst);
+        }
+        thread::park_timeout(Duration::from_micros(100));
+    }
 }

@@ -5,11 +5,14 @@
 //!     [--journal slow:500ms|blocked:10s|failing] [--switch …] [--sink …] [--alerter …] [--json FILE]
 //! ```
 //!
+//! `--table` prints what `docs/stops.md` shows instead.
+//!
 //! Exit code 0 where nothing was violated, 1 where something was, 2 for bad arguments. A seed fixes
 //! what each thread orders, not how the machine interleaves the threads.
 
 mod breach;
 mod storm;
+mod table;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -24,13 +27,24 @@ struct Options {
     breaches: u64,
     faults: Faults,
     json: Option<String>,
+    table: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { rollouts: 200, seed: 1, breaches: 20, faults: Faults::default(), json: None };
+    let mut options = Options {
+        rollouts: 200,
+        seed: 1,
+        breaches: 20,
+        faults: Faults::default(),
+        json: None,
+        table: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--table" {
+            options.table = true;
+            continue;
+        }
         let value = arguments.next().ok_or_else(|| format!("{name} wants a value"))?;
         let number = || value.parse().map_err(|_| format!("{name} {value}: not a whole number"));
         let fault = || value.parse::<Fault>().map_err(|error| format!("{name}: {error}"));
@@ -46,7 +60,7 @@ fn options() -> Result<Options, String> {
             _ => {
                 return Err(format!(
                     "{name} is not an option; there are --rollouts, --seed, --breaches, --journal, \
-                     --switch, --sink, --alerter and --json"
+                     --switch, --sink, --alerter, --json and --table"
                 ));
             }
         }
@@ -62,6 +76,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.table {
+        table::print();
+        return ExitCode::SUCCESS;
+    }
     let begun = Instant::now();
     let mut report = Report::default();
     for number in 0..options.rollouts {

@@ -12,8 +12,8 @@ pub use crate::control::store_error::{Fenced, Held};
 
 /// Keeps the bytes of one rollout's journal.
 ///
-/// Called by a pilot's tick and by whoever gives an order, never by a request and never by two
-/// threads at once. It may block; while it does, a rollback is not held up. A panic counts as an
+/// Called by a thread of the pilot's own, never by a request and never by two threads at once. It may
+/// block; while it does, no rollback, order to stop or status is held up, and nothing goes up. A panic counts as an
 /// error. After an error nothing gives a candidate more traffic until [`replace`](Self::replace)
 /// has succeeded.
 ///

@@ -355,6 +355,10 @@ impl Pilot {
     }
 
     fn may_order(&self, state: &PilotState, order: Order) -> Result<(), OrderError> {
+        if state.fenced {
+            let why = "another process has taken the journal over; order it there".to_owned();
+            return Err(OrderError::Unwritten { order, why });
+        }
         match state.rollout.state() {
             State::Ended(ended) => {
                 let failed = matches!(ended.end, End::RolledBack | End::Refused);

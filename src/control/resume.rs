@@ -141,6 +141,12 @@ impl PilotBuilder {
             Some(why) => found.rollout.distrust(now, why),
             None => Vec::new(),
         };
+        let mut distrusted = distrusted;
+        if promoted {
+            // The model that served before is not loaded here: one order cannot bring it back.
+            let why = "after a restart the former model is not loaded any more".to_owned();
+            distrusted.extend(found.rollout.close_watch(now, &why));
+        }
         let end = match found.rollout.state() {
             State::Ended(ended) => Some(ended.end),
             State::Waiting(_) | State::Running(_) => None,

@@ -166,6 +166,8 @@ fn exposures(measure: Measure, counts: &ArmCounts, by_subject: bool) -> (u64, u6
         (Measure::Errors, false) => (counts.judged(), counts.failures()),
         (Measure::Timeouts, true) => (subjects.exposed, subjects.timed_out),
         (Measure::Timeouts, false) => (counts.judged(), counts.of(Status::Timeout)),
+        (Measure::Abandoned, true) => (subjects.ended, subjects.abandoned),
+        (Measure::Abandoned, false) => (counts.finished(), counts.of(Status::Cancelled)),
         (Measure::Mark { number }, true) => (subjects.exposed, at(&subjects.marks, number)),
         (Measure::Mark { number }, false) => (counts.judged(), at(&counts.marks, number)),
         (Measure::WrongAnswers, _) => (counts.correct.saturating_add(counts.wrong), counts.wrong),
@@ -185,7 +187,10 @@ impl RateEvidence {
         baseline: &ArmCounts,
         candidate: &ArmCounts,
     ) {
-        let by_subject = baseline.subjects.exposed > 0 || candidate.subjects.exposed > 0;
+        let by_subject = [baseline, candidate].iter().any(|arm| match measure {
+            Measure::Abandoned => arm.subjects.ended > 0,
+            _ => arm.subjects.exposed > 0,
+        });
         let theirs = exposures(measure, baseline, by_subject);
         let mine = exposures(measure, candidate, by_subject);
         let add = |sum: &mut (u64, u64), batch: (u64, u64)| {

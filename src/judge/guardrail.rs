@@ -24,6 +24,11 @@ pub enum Measure {
     Errors,
     /// Calls that timed out, of all judged.
     Timeouts,
+    /// Calls whose caller went away before there was an answer ([`Status::Cancelled`]), of all that
+    /// ended. People give up on what is slow, and what they gave up on is in no other measure.
+    ///
+    /// [`Status::Cancelled`]: crate::outcome::Status::Cancelled
+    Abandoned,
     /// The quantile `0 < q < 1` of latency; a timeout counts as slower than everything. The latency
     /// of a stream is the time to its first item.
     Latency {
@@ -57,7 +62,14 @@ impl Measure {
     /// Whether it is a share of calls (rather than a latency or a mean).
     #[must_use]
     pub const fn is_rate(self) -> bool {
-        matches!(self, Self::Errors | Self::Timeouts | Self::Mark { .. } | Self::WrongAnswers)
+        matches!(
+            self,
+            Self::Errors
+                | Self::Timeouts
+                | Self::Abandoned
+                | Self::Mark { .. }
+                | Self::WrongAnswers
+        )
     }
 }
 
@@ -172,7 +184,15 @@ impl Guardrail {
     /// Timeouts: at most twice the baseline's.
     #[must_use]
     pub fn timeout_rate() -> Self {
-        Self::of("timeout rate", Measure::Timeouts, 1.0, 2.0, 0.2)
+        Self::of("timeout rate", Measure::Timeouts, 1.0, 2.0, 0.15)
+    }
+
+    /// Calls that their callers gave up: at most twice the baseline's; 1.2 times is fine.
+    ///
+    /// Its floor is 1 %, ten times that of errors: readers go away for reasons of their own.
+    #[must_use]
+    pub fn abandonment_rate() -> Self {
+        Self::of("abandonment rate", Measure::Abandoned, 1.2, 2.0, 0.05).min_events(20).floor(0.01)
     }
 
     /// Median latency: at most 1.2 times the baseline's; 1.1 is fine.
@@ -231,10 +251,16 @@ impl Guardrail {
         guardrail
     }
 
-    /// Errors, timeouts, p50 and p95, with the usual limits.
+    /// Errors, timeouts, abandonment, p50 and p95, with the usual limits.
     #[must_use]
     pub fn standard() -> Vec<Self> {
-        vec![Self::error_rate(), Self::timeout_rate(), Self::p50(), Self::p95()]
+        vec![
+            Self::error_rate(),
+            Self::timeout_rate(),
+            Self::abandonment_rate(),
+            Self::p50(),
+            Self::p95(),
+        ]
     }
 
     /// With another name.
@@ -393,7 +419,11 @@ mod tests {
     #[test]
     fn the_usual_guardrails_can_be_used() {
         let more = [Guardrail::p99(), Guardrail::score("similarity", 0.0, 1.0)];
-        let rates = [Guardrail::mark(4, "refusals"), Guardrail::wrong_answers()];
+        let rates = [
+            Guardrail::mark(4, "refusals"),
+            Guardrail::wrong_answers(),
+            Guardrail::abandonment_rate(),
+        ];
         for guardrail in Guardrail::standard().iter().chain(&more).chain(&rates) {
             assert_eq!(guardrail.check(), Ok(()), "{}", guardrail.name);
             assert!(guardrail.gate() > guardrail.null && guardrail.gate() < guardrail.limit);

@@ -136,8 +136,7 @@ impl ReferenceJudge {
     /// reference's did. It comes before the guardrails.
     #[must_use]
     pub fn rail(&self) -> Option<Rail> {
-        let calls = self.overdue.found(HUNG, Some(&self.reference))?;
-        Some(Rail::Hung { calls, after: HUNG.after })
+        self.overdue.found(HUNG, Some(&self.reference))
     }
 
     /// What was seen of the candidate.
@@ -394,6 +393,8 @@ fn rate_of(measure: Measure, counts: &ArmCounts) -> (u64, u64) {
     match measure {
         Measure::Errors => of(subjects.failed, counts.failures()),
         Measure::Timeouts => of(subjects.timed_out, counts.of(Status::Timeout)),
+        Measure::Abandoned if subjects.ended > 0 => (subjects.abandoned, subjects.ended),
+        Measure::Abandoned => (counts.of(Status::Cancelled), counts.finished()),
         Measure::Mark { number } => {
             let at = usize::from(number);
             let marks = |marks: &[u64; 5]| marks.get(at).copied().unwrap_or(0);

@@ -38,15 +38,15 @@ pub struct HardRails {
     /// So many failed candidate calls since the last batch with a success are enough, if the
     /// baseline had a success in that time. `None` for no such rule.
     pub failures_without_success: Option<u64>,
-    /// So many candidate calls that do not end are enough, unless the baseline's are as long.
-    /// Nothing is said of arms that stream: a stream may flow for as long as it likes. `None` for
-    /// no such rule.
+    /// Candidate calls that do not end are enough, unless the baseline's are as long: one after this
+    /// time, several sooner ([`Hung`]). Nothing is said of arms that stream: a stream may flow for as
+    /// long as it likes. `None` for no such rule.
     #[serde(default)]
     pub hung: Option<Hung>,
 }
 
 impl Default for HardRails {
-    /// 3 panics; 10 failures without a success; 10 calls that have not ended after a minute.
+    /// 3 panics; 10 failures without a success; calls that have waited a minute for their end.
     fn default() -> Self {
         Self { panics: Some(3), failures_without_success: Some(10), hung: Some(Hung::default()) }
     }
@@ -405,7 +405,7 @@ impl StageJudge {
             return Some(Rail::OnlyFailures { failures });
         }
         let rule = self.rails.hung?;
-        self.overdue.found(rule, None).map(|calls| Rail::Hung { calls, after: rule.after })
+        self.overdue.found(rule, None)
     }
 
     fn both_fail(&self) -> Option<Doubt> {
@@ -459,6 +459,10 @@ impl StageJudge {
             if reading.ln_e > reading.threshold / 2.0 && looks_worse {
                 return Some(Hold::HarmGathers { guardrail });
             }
+        }
+        let seen = &self.seen[1];
+        if seen.diverted > seen.finished() / 2 {
+            return Some(Hold::Diverted { diverted: seen.diverted, calls: seen.finished() });
         }
         let share = self.share.fraction();
         // Under this split only: what a restart cut off, or another split began, never ends here.
@@ -611,6 +615,53 @@ mod tests {
         judge.observe(share(), &batch(arm(171_000, 100), hanging));
         let verdict = judge.verdict();
         assert!(verdict.to_string().contains("not ended"), "{verdict}");
+    }
+
+    #[test]
+    fn a_candidate_whose_callers_give_up_is_taken_back_and_not_one_whose_callers_always_did() {
+        let gives_up = |ok: u64, cancelled: u64| {
+            let mut counts = arm(ok, 0);
+            counts.started += cancelled;
+            counts.ended[Status::Cancelled.index()] = cancelled;
+            counts.subjects.ended = ok + cancelled;
+            counts.subjects.abandoned = cancelled;
+            counts
+        };
+        let judge = || {
+            let guardrails = vec![Guardrail::abandonment_rate(), Guardrail::error_rate()];
+            StageJudge::new(guardrails, 0.01, 0.05, HOUR).unwrap()
+        };
+        let [mut worse, mut alike] = [judge(), judge()];
+        for _ in 0..60 {
+            worse.observe(share(), &batch(gives_up(900, 20), gives_up(45, 5)));
+            alike.observe(share(), &batch(gives_up(855, 95), gives_up(45, 5)));
+        }
+        let verdict = worse.verdict();
+        assert!(verdict.is_roll_back(), "{verdict}");
+        assert!(verdict.to_string().contains("abandonment rate"), "{verdict}");
+        assert!(!alike.verdict().is_roll_back(), "{}", alike.verdict());
+        // Below the floor nobody is taken back for it.
+        let mut few = judge();
+        (0..60).for_each(|_| few.observe(share(), &batch(gives_up(9_990, 0), gives_up(4_980, 20))));
+        assert!(!few.verdict().is_roll_back(), "{}", few.verdict());
+    }
+
+    #[test]
+    fn what_the_baseline_answered_in_its_stead_promotes_nobody() {
+        let diverted = |of: u64| {
+            let mut counts = arm(50, 0);
+            (counts.diverted, counts.diverted_started) = (of, of);
+            counts
+        };
+        for (of, promoted) in [(25, true), (26, false)] {
+            let mut judge = judge();
+            let mut ever = false;
+            for _ in 0..400 {
+                judge.observe(share(), &batch(arm(950, 1), diverted(of)));
+                ever |= judge.verdict().is_promotion();
+            }
+            assert_eq!(ever, promoted, "{of} of 50: {}", judge.verdict());
+        }
     }
 
     #[test]

@@ -142,6 +142,14 @@ pub enum Hold {
         /// Calls of the candidate in flight.
         in_flight: u64,
     },
+    /// More of the candidate's calls were answered by the baseline's model, because the candidate was
+    /// as busy as it may be, than by its own: what was seen is mostly not of it.
+    Diverted {
+        /// How many.
+        diverted: u64,
+        /// Of how many.
+        calls: u64,
+    },
     /// A guardrail has seen no value.
     NoData {
         /// Which guardrail.
@@ -158,6 +166,11 @@ impl fmt::Display for Hold {
             Self::Hanging { in_flight } => {
                 write!(f, "{in_flight} candidate calls have begun and not ended")
             }
+            Self::Diverted { diverted, calls } => write!(
+                f,
+                "{diverted} of the candidate's {calls} calls were answered by the baseline, since the \
+                 candidate was as busy as it may be"
+            ),
             Self::NoData { guardrail } => write!(f, "{guardrail} has seen no value yet"),
         }
     }
@@ -231,9 +244,14 @@ impl fmt::Display for Rail {
                 "the candidate's last {failures} calls failed and none succeeded, while the baseline \
                  answered (hard rail)"
             ),
+            Self::Hung { calls: 1, after } => write!(
+                f,
+                "a call of the candidate began more than {after:.0?} ago and has not ended, unlike the \
+                 baseline's (hard rail)"
+            ),
             Self::Hung { calls, after } => write!(
                 f,
-                "{calls} calls of the candidate began more than {after:?} ago and have not ended, \
+                "{calls} calls of the candidate began more than {after:.0?} ago and have not ended, \
                  unlike the baseline's (hard rail)"
             ),
         }

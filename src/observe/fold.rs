@@ -12,7 +12,9 @@ use crate::ids::{Arm, Epoch, Segment};
 use crate::observe::overflow::{Spilled, kind_of};
 use crate::observe::record::{Draw, Observation, Words};
 use crate::observe::snapshot::{ArmCounts, SegmentCounts, Snapshot, Tally};
-use crate::observe::subjects::{EXPOSED, Events, FAILED, FIRST_MARK, SubjectTable, TIMED_OUT};
+use crate::observe::subjects::{
+    ABANDONED, ENDED, EXPOSED, Events, FAILED, FIRST_MARK, SubjectTable, TIMED_OUT,
+};
 use crate::observe::window::{Quantiles, Recent, Window};
 use crate::outcome::Status;
 
@@ -32,7 +34,7 @@ pub struct Fold {
     /// The window that is open, of this epoch.
     open: Vec<ArmCounts>,
     opened: Moment,
-    started_at_opening: Vec<u64>,
+    started_at_opening: Vec<[u64; 2]>,
     /// This epoch's windows that are closed.
     closed: Vec<ArmCounts>,
     /// Everything else: earlier epochs, and calls that are no evidence.
@@ -55,7 +57,7 @@ impl Fold {
             epoch,
             open: counts(),
             opened: now,
-            started_at_opening: vec![0; arms],
+            started_at_opening: vec![[0; 2]; arms],
             closed: counts(),
             past: counts(),
             segments: vec![Tally::default(); arms * 256],
@@ -104,9 +106,7 @@ impl Fold {
             add_truth(&mut counts.correct, &mut counts.wrong, right);
             add_truth(&mut tally.correct, &mut tally.wrong, right);
         }
-        if status != Status::Cancelled.index() {
-            self.count_subject(words, arm, status);
-        }
+        self.count_subject(words, arm, status);
     }
 
     #[cold]
@@ -127,9 +127,12 @@ impl Fold {
 
     #[inline]
     fn count_subject(&mut self, words: Words, arm: usize, status: usize) {
-        const MET: [Events; 5] =
-            [EXPOSED, EXPOSED | FAILED, EXPOSED | TIMED_OUT, 0, EXPOSED | FAILED];
-        let events = MET[status] | words.marks().bits() << FIRST_MARK.trailing_zeros();
+        const OK: Events = ENDED | EXPOSED;
+        const MET: [Events; 5] = [OK, OK | FAILED, OK | TIMED_OUT, ENDED | ABANDONED, OK | FAILED];
+        let mut events = MET[status];
+        if status != Status::Cancelled.index() {
+            events |= Events::from(words.marks().bits()) << FIRST_MARK.trailing_zeros();
+        }
         let new = match words.subject() {
             None => events,
             Some(subject) => match self.subjects.note(subject, arm, events) {
@@ -147,7 +150,9 @@ impl Fold {
         subjects.exposed += u64::from(new & EXPOSED != 0);
         subjects.failed += u64::from(new & FAILED != 0);
         subjects.timed_out += u64::from(new & TIMED_OUT != 0);
-        if new >= FIRST_MARK {
+        subjects.ended += u64::from(new & ENDED != 0);
+        subjects.abandoned += u64::from(new & ABANDONED != 0);
+        if new & !(OK | FAILED | TIMED_OUT | ABANDONED) != 0 {
             for (number, count) in subjects.marks.iter_mut().enumerate() {
                 *count += u64::from(new & FIRST_MARK << number != 0);
             }
@@ -162,6 +167,7 @@ impl Fold {
         let counts = if current { &mut self.open[arm] } else { &mut self.past[arm] };
         counts.detail_lost += total;
         counts.fell_back += spilled.fell_back;
+        counts.diverted += spilled.diverted;
         for (at, count) in spilled.ended.iter().enumerate() {
             counts.ended[at] += count;
         }
@@ -176,6 +182,7 @@ impl Fold {
         }
         let past = &mut self.past[arm];
         past.fell_back += spilled.chosen_fell_back;
+        past.diverted += spilled.chosen_diverted;
         for (at, count) in spilled.chosen.iter().enumerate() {
             past.ended[at] += count;
             past.detail_lost += count;
@@ -213,22 +220,22 @@ impl Fold {
     }
 
     /// Moves on to `epoch`: what was counted is past. `started` is the calls begun so far under
-    /// the epoch that ends, arm by arm.
-    pub fn advance(&mut self, epoch: Epoch, now: Moment, started: &[u64]) {
+    /// the epoch that ends, arm by arm, and how many of them were diverted.
+    pub fn advance(&mut self, epoch: Epoch, now: Moment, started: &[[u64; 2]]) {
         self.close(now, started);
         for (past, closed) in self.past.iter_mut().zip(&mut self.closed) {
             past.merge(closed);
             *closed = ArmCounts::default();
         }
         self.segments.fill(Tally::default());
-        self.started_at_opening.fill(0);
+        self.started_at_opening.fill([0; 2]);
         self.recent.iter_mut().for_each(|recent| *recent = Recent::default());
         self.stale = 0;
         self.epoch = epoch;
     }
 
     /// Closes the open window if it is due, and forgets windows that are long past.
-    pub fn tick(&mut self, now: Moment, started: &[u64]) {
+    pub fn tick(&mut self, now: Moment, started: &[[u64; 2]]) {
         if now.since(self.opened) >= WINDOW {
             self.close(now, started);
         }
@@ -237,7 +244,7 @@ impl Fold {
         }
     }
 
-    fn close(&mut self, now: Moment, started: &[u64]) {
+    fn close(&mut self, now: Moment, started: &[[u64; 2]]) {
         let mut window = Window {
             from: self.opened,
             to: now,
@@ -247,7 +254,9 @@ impl Fold {
         for (arm, open) in self.open.iter_mut().enumerate() {
             self.recent[arm].push(now, &open.latency);
             self.closed[arm].merge(open);
-            open.started = started[arm].saturating_sub(self.started_at_opening[arm]);
+            let [before, diverted_before] = self.started_at_opening[arm];
+            open.started = started[arm][0].saturating_sub(before);
+            open.diverted_started = started[arm][1].saturating_sub(diverted_before);
             self.started_at_opening[arm] = started[arm];
             std::mem::swap(open, &mut window.arms[arm]);
         }
@@ -267,14 +276,15 @@ impl Fold {
 
     /// All that counts for the epoch in force.
     #[must_use]
-    pub fn snapshot(&self, now: Moment, started: &[u64]) -> Snapshot {
+    pub fn snapshot(&self, now: Moment, started: &[[u64; 2]]) -> Snapshot {
         let mut snapshot = Snapshot::empty(now, self.epoch);
         for (arm, (closed, open)) in self.closed.iter().zip(&self.open).enumerate() {
             let counts = snapshot.arm_mut(Arm::new(arm as u8));
             counts.merge(closed);
             counts.merge(open);
             // A call may end while we look at who began; it had begun by then.
-            counts.started = started[arm].max(counts.finished());
+            counts.started = started[arm][0].max(counts.finished());
+            counts.diverted_started = started[arm][1];
         }
         snapshot.stale = self.stale;
         let rows = self.segments.chunks_exact(self.arms).enumerate();
@@ -287,12 +297,13 @@ impl Fold {
 
     /// All that was ever counted, arm by arm.
     #[must_use]
-    pub fn totals(&self, started: &[u64]) -> Vec<ArmCounts> {
+    pub fn totals(&self, started: &[[u64; 2]]) -> Vec<ArmCounts> {
         let mut totals = self.past.clone();
         for (arm, total) in totals.iter_mut().enumerate() {
             total.merge(&self.closed[arm]);
             total.merge(&self.open[arm]);
-            total.started = started[arm].max(total.finished());
+            total.started = started[arm][0].max(total.finished());
+            total.diverted_started = started[arm][1];
         }
         totals
     }
@@ -308,7 +319,7 @@ impl Fold {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let histogram = crate::observe::histogram::BUCKETS * size_of::<u64>();
-        let counts = size_of::<ArmCounts>() + 2 * histogram;
+        let counts = size_of::<ArmCounts>() + 3 * histogram;
         let recent = (1 + RECENT_WINDOWS) * histogram;
         // Windows that wait to be taken are counted as if they were all there.
         self.arms * (3 * counts + RECENT_WINDOWS * counts + recent)
@@ -320,12 +331,24 @@ impl Fold {
 #[inline]
 fn add_to(counts: &mut ArmCounts, words: Words, status: usize) {
     counts.ended[status] += 1;
+    if words.diverted() {
+        return add_diverted(counts, words, status);
+    }
     match kind_of(status) {
         Some(0) => counts.latency.record_bucket(words.bucket(), 1),
         Some(_) => counts.failed_latency.record_bucket(words.bucket(), 1),
         None => {}
     }
     counts.fell_back += u64::from(words.fell_back());
+}
+
+/// A call that the arm's own model was never asked about says nothing of its times.
+#[cold]
+fn add_diverted(counts: &mut ArmCounts, words: Words, status: usize) {
+    counts.diverted += 1;
+    if kind_of(status).is_some() {
+        counts.diverted_latency.record_bucket(words.bucket(), 1);
+    }
 }
 
 #[inline]

@@ -4,6 +4,7 @@
 //! drains it turns them into counts that add up ([`snapshot`]) and [`window`]s that [`sink`]s are
 //! fed with.
 
+pub(crate) mod bulkhead;
 pub mod clusters;
 pub mod explorer;
 pub mod fold;

@@ -43,6 +43,8 @@ struct Cell {
     ended: [AtomicU64; 5],
     marks: [AtomicU64; Marks::COUNT],
     fell_back: AtomicU64,
+    diverted: AtomicU64,
+    chosen_diverted: AtomicU64,
     /// Calls that are no evidence, by status, and how many of them the baseline answered instead.
     chosen: [AtomicU64; 5],
     chosen_fell_back: AtomicU64,
@@ -64,6 +66,11 @@ pub struct Spilled {
     pub chosen: [u64; 5],
     /// Of those, calls the baseline answered instead.
     pub chosen_fell_back: u64,
+    /// Calls of which the arm was as busy as it may be. They are in the counts above, and their
+    /// latencies are lost.
+    pub diverted: u64,
+    /// The same of calls that are no evidence.
+    pub chosen_diverted: u64,
     /// Bucket and count of answers.
     pub answered: Vec<(usize, u64)>,
     /// Bucket and count of failures.
@@ -104,6 +111,9 @@ impl Overflow {
             if words.fell_back() {
                 count(&cell.chosen_fell_back);
             }
+            if words.diverted() {
+                count(&cell.chosen_diverted);
+            }
         } else {
             count(&cell.ended[status]);
             for (number, counter) in cell.marks.iter().enumerate() {
@@ -114,7 +124,9 @@ impl Overflow {
             if words.fell_back() {
                 count(&cell.fell_back);
             }
-            if let Some(kind) = kind_of(status) {
+            if words.diverted() {
+                count(&cell.diverted);
+            } else if let Some(kind) = kind_of(status) {
                 let bucket = words.bucket().min(CELLS - 1);
                 cell.latency[kind][bucket].fetch_add(1, Ordering::Relaxed);
             }
@@ -186,6 +198,8 @@ impl Cell {
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             marks: std::array::from_fn(|_| AtomicU64::new(0)),
             fell_back: AtomicU64::new(0),
+            diverted: AtomicU64::new(0),
+            chosen_diverted: AtomicU64::new(0),
             chosen: std::array::from_fn(|_| AtomicU64::new(0)),
             chosen_fell_back: AtomicU64::new(0),
             latency: [buckets(), buckets()],
@@ -205,6 +219,8 @@ impl Cell {
             ended: all(&self.ended),
             marks: all(&self.marks),
             fell_back: self.fell_back.swap(0, Ordering::Relaxed),
+            diverted: self.diverted.swap(0, Ordering::Relaxed),
+            chosen_diverted: self.chosen_diverted.swap(0, Ordering::Relaxed),
             chosen: all(&self.chosen),
             chosen_fell_back: self.chosen_fell_back.swap(0, Ordering::Relaxed),
             answered: buckets(&self.latency[0]),

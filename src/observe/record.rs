@@ -62,8 +62,10 @@ pub struct Observation {
     pub outcome: Outcome,
     /// Whether it is evidence.
     pub draw: Draw,
-    /// Whether the baseline answered in this arm's stead.
+    /// Whether this arm failed and the baseline answered in its stead.
     pub fell_back: bool,
+    /// Whether this arm was as busy as it may be, and the baseline's model was asked in its stead.
+    pub diverted: bool,
 }
 
 impl Observation {
@@ -79,13 +81,15 @@ impl Observation {
             outcome,
             draw: Draw::Random,
             fell_back: false,
+            diverted: false,
         }
     }
 
     /// What of it was known when it began.
     #[must_use]
     pub const fn key(&self) -> CallKey {
-        CallKey::new(self.arm, self.epoch, self.segment, self.subject, self.draw)
+        let key = CallKey::new(self.arm, self.epoch, self.segment, self.subject, self.draw);
+        if self.diverted { key.diverted() } else { key }
     }
 
     /// With the time it took.
@@ -99,13 +103,14 @@ impl Observation {
 /// What is known of a call when it begins, in one word: it travels with the call and is most of
 /// its record and of its ticket.
 ///
-/// From the top: epoch 16 bits, arm 4, subject known 1, no evidence 1, two spare, eight for how it
-/// ends (zero here), segment 8, subject 24.
+/// From the top: epoch 16 bits, arm 4, subject known 1, no evidence 1, diverted 1, one spare, eight
+/// for how it ends (zero here), segment 8, subject 24.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CallKey(u64);
 
 const KNOWN_SUBJECT: u64 = 1 << SUBJECT_BIT;
 const CHOSEN: u64 = 1 << 42;
+const DIVERTED: u64 = 1 << 41;
 
 impl CallKey {
     /// A key. The arm's number is below 16.
@@ -145,7 +150,7 @@ impl CallKey {
     #[inline]
     #[must_use]
     pub const fn from_word(word: u64) -> Self {
-        Self(word & !(0x3ff << 32))
+        Self(word & !(0x1ff << 32))
     }
 
     /// The key as a word.
@@ -187,6 +192,21 @@ impl CallKey {
     #[must_use]
     pub const fn subject(self) -> Option<SubjectTag> {
         if self.0 & KNOWN_SUBJECT == 0 { None } else { Some(SubjectTag::of(self.0)) }
+    }
+
+    /// The key of the same call, where its arm was as busy as it may be and the baseline's model is
+    /// asked in its stead.
+    #[inline]
+    #[must_use]
+    pub const fn diverted(self) -> Self {
+        Self(self.0 | DIVERTED)
+    }
+
+    /// Whether it is such a call.
+    #[inline]
+    #[must_use]
+    pub const fn is_diverted(self) -> bool {
+        self.0 & DIVERTED != 0
     }
 
     /// Whether it is evidence.
@@ -324,6 +344,13 @@ impl Words {
         self.0[1] & FELL_BACK != 0
     }
 
+    /// Whether the baseline's model was asked because the arm was as busy as it may be.
+    #[inline]
+    #[must_use]
+    pub const fn diverted(self) -> bool {
+        self.key().is_diverted()
+    }
+
     /// The observation again, its latency as the middle of its bucket; `None` when these words
     /// were not packed here.
     #[must_use]
@@ -342,6 +369,7 @@ impl Words {
             outcome,
             draw: self.draw(),
             fell_back: self.fell_back(),
+            diverted: self.diverted(),
         })
     }
 }
@@ -360,7 +388,7 @@ mod tests {
             bucket in 0..2_368_usize,
             status in 0..5_usize,
             (marks, score, correct) in any::<(u8, Option<f32>, Option<bool>)>(),
-            (chosen, fell_back) in any::<(bool, bool)>(),
+            (chosen, fell_back, diverted) in any::<(bool, bool, bool)>(),
         ) {
             let mut outcome = Outcome::ok();
             outcome.status = Status::ALL[status];
@@ -376,6 +404,7 @@ mod tests {
                 outcome,
                 draw: if chosen { Draw::Chosen } else { Draw::Random },
                 fell_back,
+                diverted,
             };
             prop_assert_eq!(Words::pack(&seen).unpack(), Some(seen));
         }

@@ -78,7 +78,11 @@ pub struct Recorder {
 }
 
 /// Where threads write that have a shard to themselves. Models are lent to them by the same look.
-pub(crate) type Seated = Seats<Own, MAX_ARMS>;
+pub(crate) type Seated = Seats<Own, DOORS>;
+
+/// At how many doors models are lent: eight for the two that swap roles, one for each further arm, and
+/// two for what stands in.
+pub(crate) const DOORS: usize = MAX_ARMS + 8;
 
 /// The shard of a thread that has one to itself.
 pub(crate) type Own = Shard<SoloRing>;
@@ -97,6 +101,8 @@ struct Begun {
     drawn: [AtomicU64; EPOCH_CLASSES << ARM_BITS],
     /// Those that are none, by arm.
     chosen: [AtomicU64; 1 << ARM_BITS],
+    /// Of `drawn`, those that found their arm as busy as it may be.
+    diverted: [AtomicU64; EPOCH_CLASSES << ARM_BITS],
 }
 
 /// What whoever drains owns.
@@ -109,7 +115,10 @@ struct Drain {
     bases: Bases,
 }
 
-type Bases = [[u64; EPOCH_CLASSES]; MAX_ARMS];
+/// Calls begun, and those of them that were diverted, arm by arm.
+pub(crate) type Started = Vec<[u64; 2]>;
+
+type Bases = [[[u64; 2]; EPOCH_CLASSES]; MAX_ARMS];
 
 /// Calls begun are told apart by the last three bits of their epoch. A class is emptied (its base
 /// is set) long before its turn comes again, so up to six changes of the split between two drains
@@ -141,7 +150,7 @@ impl Recorder {
                 readers,
                 shared_readers,
                 fold,
-                bases: [[0; EPOCH_CLASSES]; MAX_ARMS],
+                bases: [[[0; 2]; EPOCH_CLASSES]; MAX_ARMS],
             }),
         }
     }
@@ -162,7 +171,12 @@ impl Recorder {
     #[inline]
     pub(crate) fn begin(&self, place: Place, key: CallKey) {
         match self.own.desk(place) {
-            Some(shard) => add_alone(shard.begun.counter(key)),
+            Some(shard) => {
+                add_alone(shard.begun.counter(key));
+                if key.is_diverted() && key.draw() == Draw::Random {
+                    add_alone(&shard.begun.diverted[key.class()]);
+                }
+            }
             None => self.begin_shared(place, key),
         }
     }
@@ -172,6 +186,9 @@ impl Recorder {
     fn begin_shared(&self, place: Place, key: CallKey) {
         let shard = &self.shared[self.spread(place)];
         shard.begun.counter(key).fetch_add(1, Ordering::Relaxed);
+        if key.is_diverted() && key.draw() == Draw::Random {
+            shard.begun.diverted[key.class()].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Where threads write that have a shard to themselves.
@@ -252,11 +269,14 @@ impl Recorder {
     pub fn totals(&self, now: Moment, epoch: Epoch) -> Vec<ArmCounts> {
         let mut drain = self.drain.lock();
         self.fold_in(&mut drain, now, epoch);
-        let started: Vec<u64> = (0..self.arms)
+        let started: Started = (0..self.arms)
             .map(|arm| {
-                let drawn: u64 = (0..EPOCH_CLASSES).map(|class| self.sum(arm, class)).sum();
+                let classes = (0..EPOCH_CLASSES).map(|class| self.sum(arm, class));
+                let [drawn, diverted] =
+                    classes.fold([0; 2], |sum, class| [sum[0] + class[0], sum[1] + class[1]]);
                 let chosen = self.begun().map(|begun| &begun.chosen[arm]);
-                drawn + chosen.map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
+                let chosen: u64 = chosen.map(|count| count.load(Ordering::Relaxed)).sum();
+                [drawn + chosen, diverted]
             })
             .collect();
         drain.fold.totals(&started)
@@ -361,15 +381,20 @@ impl Recorder {
     }
 
     /// Calls begun under `epoch`, arm by arm.
-    fn started(&self, bases: &Bases, epoch: Epoch) -> Vec<u64> {
+    fn started(&self, bases: &Bases, epoch: Epoch) -> Started {
         let class = epoch.number() as usize % EPOCH_CLASSES;
-        let begun = |arm: usize| self.sum(arm, class).saturating_sub(bases[arm][class]);
+        let begun = |arm: usize| {
+            let ([begun, diverted], base) = (self.sum(arm, class), bases[arm][class]);
+            [begun.saturating_sub(base[0]), diverted.saturating_sub(base[1])]
+        };
         (0..self.arms).map(begun).collect()
     }
 
-    fn sum(&self, arm: usize, class: usize) -> u64 {
-        let counts = self.begun().map(|begun| &begun.drawn[class << ARM_BITS | arm]);
-        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    fn sum(&self, arm: usize, class: usize) -> [u64; 2] {
+        let at = class << ARM_BITS | arm;
+        let each = self.begun().map(|begun| [&begun.drawn[at], &begun.diverted[at]]);
+        let each = each.map(|counts| counts.map(|count| count.load(Ordering::Relaxed)));
+        each.fold([0; 2], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]])
     }
 }
 
@@ -382,7 +407,8 @@ impl<R> Shard<R> {
 impl Begun {
     fn none() -> Self {
         let drawn = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { drawn, chosen: std::array::from_fn(|_| AtomicU64::new(0)) }
+        let diverted = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { drawn, chosen: std::array::from_fn(|_| AtomicU64::new(0)), diverted }
     }
 
     /// Where a call of this key is counted.

@@ -47,10 +47,13 @@ pub trait MetricsSink: Send + Sync {
 
     /// Takes a window that has just closed.
     ///
-    /// Called from the thread that drains the recorder (the pilot's driver, or whoever ticks),
-    /// never from a request and never under a lock of ours, in the order in which windows close.
-    /// While it blocks, no tick happens and nothing is decided, so hand slow work to a thread of
-    /// your own. A panic is caught and treated as an error.
+    /// Called from a thread of its own where a pilot looks, from the thread that drains where
+    /// [`Router::drain`] is called; never from a request and never under a lock of ours, in the
+    /// order in which windows close. It may block: nothing waits for it then, and when more windows
+    /// close than wait for it, the oldest go and are counted. A panic is caught and treated as an
+    /// error.
+    ///
+    /// [`Router::drain`]: crate::serve::router::Router::drain
     ///
     /// # Errors
     ///

@@ -47,6 +47,19 @@ pub struct ArmCounts {
     /// Calls of this arm that failed and were answered by the baseline instead. They count here
     /// as the failures they were, and nowhere as calls of the baseline.
     pub fell_back: u64,
+    /// Calls of this arm that found it as busy as it may be
+    /// ([`CandidateLimit`](crate::serve::limit::CandidateLimit)), so that the baseline's model was
+    /// asked instead. They count here however they ended, as what they were assigned to, and nowhere
+    /// as calls of the baseline; only their latencies are kept apart.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub diverted: u64,
+    /// Calls begun that found it so and are evidence; those that have ended are in `diverted`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub diverted_started: u64,
+    /// Latencies of those that ended in an answer, an error or a panic: no times of this arm's model,
+    /// so they are in no other histogram. Those counted in `detail_lost` are missing.
+    #[serde(default, skip_serializing_if = "Histogram::is_empty")]
+    pub diverted_latency: Histogram,
     /// What its streams showed, where it answered with any. Their calls are in all other counts
     /// too; the latency of a stream is the time to its first item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +121,12 @@ pub struct SubjectCounts {
     pub failed: u64,
     /// Subjects that met at least one [`Status::Timeout`].
     pub timed_out: u64,
+    /// Subjects that had at least one ended call, however it ended.
+    #[serde(default)]
+    pub ended: u64,
+    /// Subjects that gave at least one call up ([`Status::Cancelled`]).
+    #[serde(default)]
+    pub abandoned: u64,
     /// Subjects that met each mark.
     pub marks: [u64; Marks::COUNT],
 }
@@ -162,6 +181,9 @@ impl ArmCounts {
         add(&mut self.detail_lost, other.detail_lost);
         add(&mut self.subjects_untracked, other.subjects_untracked);
         add(&mut self.fell_back, other.fell_back);
+        add(&mut self.diverted, other.diverted);
+        add(&mut self.diverted_started, other.diverted_started);
+        self.diverted_latency.merge(&other.diverted_latency);
         if let Some(theirs) = &other.streams {
             self.streams.get_or_insert_default().merge(theirs);
         }
@@ -183,6 +205,9 @@ impl ArmCounts {
             detail_lost: self.detail_lost.saturating_sub(earlier.detail_lost),
             subjects_untracked: self.subjects_untracked.saturating_sub(earlier.subjects_untracked),
             fell_back: self.fell_back.saturating_sub(earlier.fell_back),
+            diverted: self.diverted.saturating_sub(earlier.diverted),
+            diverted_started: self.diverted_started.saturating_sub(earlier.diverted_started),
+            diverted_latency: self.diverted_latency.since(&earlier.diverted_latency),
             streams: self.streams.as_ref().map(|now| match &earlier.streams {
                 Some(then) => Box::new(now.since(then)),
                 None => now.clone(),
@@ -299,6 +324,8 @@ impl SubjectCounts {
         self.exposed = self.exposed.saturating_add(other.exposed);
         self.failed = self.failed.saturating_add(other.failed);
         self.timed_out = self.timed_out.saturating_add(other.timed_out);
+        self.ended = self.ended.saturating_add(other.ended);
+        self.abandoned = self.abandoned.saturating_add(other.abandoned);
         for (mine, theirs) in self.marks.iter_mut().zip(other.marks) {
             *mine = mine.saturating_add(theirs);
         }
@@ -311,9 +338,16 @@ impl SubjectCounts {
             exposed: self.exposed.saturating_sub(earlier.exposed),
             failed: self.failed.saturating_sub(earlier.failed),
             timed_out: self.timed_out.saturating_sub(earlier.timed_out),
+            ended: self.ended.saturating_sub(earlier.ended),
+            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
             marks: difference(self.marks, earlier.marks),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn difference<const N: usize>(now: [u64; N], then: [u64; N]) -> [u64; N] {
@@ -450,6 +484,8 @@ mod tests {
         counts.ended[Status::Ok.index()] = ok;
         counts.ended[Status::Error.index()] = error;
         (0..ok).for_each(|at| counts.latency.record(1_000 + at));
+        counts.diverted = error;
+        (0..error).for_each(|at| counts.diverted_latency.record(1_000 + at));
         counts
     }
 

@@ -11,7 +11,7 @@ use crate::observe::record::SubjectTag;
 /// A table of subjects met in the open window, in constant memory.
 #[derive(Debug)]
 pub struct SubjectTable {
-    /// Generation 28 bits, subject and arm 28 bits, events 8 bits. An entry of another generation
+    /// Generation 26 bits, subject and arm 28 bits, events 10 bits. An entry of another generation
     /// is empty, so that a new window costs nothing.
     entries: Box<[u64]>,
     generation: u64,
@@ -20,7 +20,7 @@ pub struct SubjectTable {
 }
 
 /// What a subject met for the first time in this window: one bit an event.
-pub type Events = u8;
+pub type Events = u16;
 
 /// It had a call that ended (cancelled ones apart).
 pub const EXPOSED: Events = 1;
@@ -30,8 +30,15 @@ pub const FAILED: Events = 1 << 1;
 pub const TIMED_OUT: Events = 1 << 2;
 /// The first mark; the others follow.
 pub const FIRST_MARK: Events = 1 << 3;
+/// It gave a call up.
+pub const ABANDONED: Events = 1 << 8;
+/// It had a call that ended, however it did.
+pub const ENDED: Events = 1 << 9;
 
-const GENERATIONS: u64 = 1 << 28;
+const EVENT_BITS: u32 = 10;
+const EVENTS: u64 = (1 << EVENT_BITS) - 1;
+const KEY_BITS: u32 = 28;
+const GENERATIONS: u64 = 1 << (u64::BITS - KEY_BITS - EVENT_BITS);
 
 impl SubjectTable {
     /// A table for at most `limit` subjects a window, each arm counted by itself; at least one.
@@ -51,17 +58,19 @@ impl SubjectTable {
         let mut at = self.place_of(subject, arm);
         loop {
             let entry = self.entries[at];
-            if entry >> 36 != self.generation {
+            if entry >> (KEY_BITS + EVENT_BITS) != self.generation {
                 if self.used == self.limit {
                     return None;
                 }
                 self.used += 1;
-                self.entries[at] = self.generation << 36 | key << 8 | u64::from(events);
+                self.entries[at] = self.generation << (KEY_BITS + EVENT_BITS)
+                    | key << EVENT_BITS
+                    | u64::from(events);
                 return Some(events);
             }
-            if entry >> 8 & (GENERATIONS - 1) == key {
+            if entry >> EVENT_BITS & ((1 << KEY_BITS) - 1) == key {
                 self.entries[at] = entry | u64::from(events);
-                return Some(events & !(entry as Events));
+                return Some(events & !((entry & EVENTS) as Events));
             }
             at = (at + 1) & mask;
         }
@@ -122,10 +131,10 @@ mod tests {
     proptest! {
         #[test]
         fn each_event_is_new_once_a_window(
-            calls in prop::collection::vec((0_u64..40, 0_usize..3, any::<u8>(), 0_u8..20), 0..300),
+            calls in prop::collection::vec((0_u64..40, 0_usize..3, 0..1024_u16, 0_u8..20), 0..300),
         ) {
             let mut table = SubjectTable::new(256);
-            let mut known: HashMap<(u64, usize), u8> = HashMap::new();
+            let mut known: HashMap<(u64, usize), u16> = HashMap::new();
             for (subject, arm, events, pause) in calls {
                 if pause == 0 {
                     table.forget();

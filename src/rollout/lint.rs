@@ -169,6 +169,7 @@ fn power(
         | Measure::Pace { .. }
         | Measure::Score { .. }
         | Measure::Mark { .. }
+        | Measure::Abandoned
         | Measure::WrongAnswers => return,
     };
     let deciding = |own: &&Guardrail| own.action != Action::ReportOnly;

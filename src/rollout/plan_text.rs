@@ -175,6 +175,7 @@ fn preset(word: &str) -> Option<Guardrail> {
     Some(match word {
         "error_rate" | "errors" => Guardrail::error_rate(),
         "timeout_rate" | "timeouts" => Guardrail::timeout_rate(),
+        "abandonment_rate" | "abandoned" => Guardrail::abandonment_rate(),
         "p50" => Guardrail::p50(),
         "p95" => Guardrail::p95(),
         "p99" => Guardrail::p99(),
@@ -188,6 +189,7 @@ fn of_measure(measure: Measure) -> Guardrail {
     let mut own = match measure {
         Measure::Errors => Guardrail::error_rate(),
         Measure::Timeouts => Guardrail::timeout_rate(),
+        Measure::Abandoned => Guardrail::abandonment_rate(),
         Measure::Latency { quantile } => {
             Guardrail::p95().named(format!("p{} latency", quantile * 100.0))
         }
@@ -208,7 +210,8 @@ fn unknown_preset(place: &str, word: &str) -> PlanError {
         field: "guardrail".to_owned(),
         value: format!("{:?}", short(word)),
         problem:
-            "the usual ones are error_rate, timeout_rate, p50, p95, p99, pace and wrong_answers"
+            "the usual ones are error_rate, timeout_rate, abandonment_rate, p50, p95, p99, pace and \
+             wrong_answers"
                 .to_owned(),
     }
 }

@@ -95,6 +95,11 @@ impl Rollout {
         vec![Effect::Alert(News { key, severity, summary, resolved: false, once: false })]
     }
 
+    /// The same, where something else than an order or the time ends it.
+    pub(crate) fn close_watch(&mut self, now: Moment, why: &str) -> Vec<Effect> {
+        self.finish_watch(now, MACHINE, why)
+    }
+
     /// From now on the promotion cannot be taken back.
     pub(super) fn finish_watch(&mut self, now: Moment, who: &str, why: &str) -> Vec<Effect> {
         let State::Ended(ended) = &mut self.state else { return Vec::new() };

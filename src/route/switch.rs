@@ -181,6 +181,7 @@ impl Split {
             | (self.entry as u64) << ENTRY_BIT
             | (self.arms as u64) << ARMS_BIT
             | (self.is_plain() as u64) << PLAIN_BIT
+            | (self.is_nearly_all() as u64) << NEARLY_ALL_BIT
             | 1 << SUBJECT_BIT
             | (self.primary.index() as u64) << PRIMARY_BIT
             | (self.exposure.ppm() as u64) << 20
@@ -191,6 +192,13 @@ impl Split {
     const fn is_plain(self) -> bool {
         self.exposure.ppm() == TrafficShare::ALL.ppm()
             && matches!((self.entry, self.arms), (Entry::Everybody, Arms::Two))
+    }
+
+    /// Whether so many are on the candidate that hardly anybody is left to protect from it.
+    pub(crate) const fn is_nearly_all(self) -> bool {
+        self.exposure.ppm() == TrafficShare::ALL.ppm()
+            && self.candidate.ppm() >= NEARLY_ALL
+            && matches!(self.entry, Entry::Everybody)
     }
 
     #[inline]
@@ -207,8 +215,12 @@ impl Split {
 }
 
 /// Above the shares and the primary slot.
-const ENTRY_BIT: u32 = 41;
-const ARMS_BIT: u32 = 42;
+const ENTRY_BIT: u32 = 45;
+const ARMS_BIT: u32 = 46;
+/// The bit between it and the primary slot is never set: see [`Drawn::door`].
+const NEARLY_ALL_BIT: u32 = PRIMARY_BIT + 2;
+/// 75 %.
+pub(crate) const NEARLY_ALL: u32 = 750_000;
 /// Always set, where the key of a call says that its subject is known: so that a request takes both
 /// the epoch and this from the word at once.
 pub(crate) const SUBJECT_BIT: u32 = 43;
@@ -282,10 +294,12 @@ impl Drawn {
         self.below >> 63 == 1
     }
 
-    /// The number of the slot that serves.
+    /// Where the call comes for its model: the number of the slot that serves, 2 more where it is for
+    /// the candidate, and 4 more where that and nearly all being on the candidate are both so or
+    /// neither is. `Slots` knows these doors.
     #[inline]
-    pub(crate) const fn slot(self) -> usize {
-        ((self.below ^ self.split.0) >> PRIMARY_BIT) as usize & 1
+    pub(crate) const fn door(self) -> usize {
+        ((self.below ^ self.split.0) >> PRIMARY_BIT) as usize & 7
     }
 
     /// The epoch in the upper 16 bits, the arm below it, and the mark of a known subject: all of a

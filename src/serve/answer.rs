@@ -22,8 +22,19 @@ pub struct Answer<O> {
     pub arm: Arm,
     /// Whether that arm failed and the baseline answered in its stead.
     pub fell_back: bool,
+    /// Whether that arm had as many calls as it may
+    /// ([`CandidateLimit`](crate::serve::limit::CandidateLimit)), so that the baseline was asked in
+    /// its stead.
+    pub diverted: bool,
     /// Joins a later truth to this request.
     pub ticket: Ticket,
+}
+
+impl<O> Answer<O> {
+    /// Whose model gave the answer: the assigned arm's, or the baseline's in its stead.
+    pub const fn answered_by(&self) -> Arm {
+        if self.fell_back || self.diverted { Arm::BASELINE } else { self.arm }
+    }
 }
 
 /// How a call stands after its model has not answered.
@@ -52,8 +63,8 @@ pub(crate) enum Failure<E> {
 impl<M, C: Clock> Guard<'_, M, C> {
     #[inline]
     pub(crate) fn answer<O>(self, output: O) -> Answer<O> {
-        let arm = self.arm();
-        Answer { output, arm, fell_back: false, ticket: self.answered() }
+        let (arm, diverted) = (self.arm(), self.diverted());
+        Answer { output, arm, fell_back: false, diverted, ticket: self.answered() }
     }
 }
 
@@ -90,12 +101,12 @@ impl<'r, M: Model, C: Clock> Guard<'r, M, C> {
     }
 
     fn settle_panic(self, payload: Payload) -> Failed<'r, M, M::Error> {
-        let (arm, epoch) = (self.arm(), self.epoch());
+        let arm = self.arm();
         let error = caught(|| self.model().error_for_panic()).unwrap_or_else(|again| {
             discard(again);
             None
         });
-        self.inner().note_panic(arm, epoch);
+        self.inner().note_panic(self.key());
         let stand_in = self.stand_in(self.inner().fallback != Fallback::Never);
         let ticket = if stand_in.is_some() {
             self.finish_elsewhere(Status::Panicked)
@@ -108,9 +119,10 @@ impl<'r, M: Model, C: Clock> Guard<'r, M, C> {
     /// The baseline, to answer in this arm's stead, if it may and is there.
     fn stand_in(&self, may: bool) -> Option<Held<'r, M>> {
         let inner = self.inner();
-        let may = may && self.arm() != Arm::BASELINE;
-        let held = may.then(|| inner.slots.hold(Place::here(), inner.word.packed().primary()));
-        held.flatten().map(|(held, _)| held)
+        // Who has asked the baseline already need not ask again.
+        let may = may && self.arm() != Arm::BASELINE && !self.diverted();
+        let primary = inner.word.packed().primary();
+        may.then(|| inner.slots.hold_stand_in(Place::here(), primary)).flatten()
     }
 }
 
@@ -143,7 +155,7 @@ impl<M, E> Failed<'_, M, E> {
                 if let Failure::Panic(payload, _) = how {
                     discard(payload);
                 }
-                Ok(Answer { output, arm, fell_back: true, ticket })
+                Ok(Answer { output, arm, fell_back: true, diverted: false, ticket })
             }
             Ok(Err(error)) => {
                 if let Failure::Panic(payload, _) = self.how {

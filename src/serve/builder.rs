@@ -19,10 +19,14 @@ use crate::route::siphash::SipKey;
 use crate::route::switch::{Split, SplitWord};
 pub use crate::serve::inner::Fallback;
 use crate::serve::inner::Inner;
+use crate::serve::late::Noted;
+pub use crate::serve::limit::CandidateLimit;
+use crate::serve::limit::Limiter;
 use crate::serve::router::Router;
 use crate::serve::sink_queue::SinkQueues;
 use crate::serve::slots::Slots;
 use crate::serve::ticket::RouterTag;
+use crate::share::TrafficShare;
 
 /// A router that cannot be built, or a model that cannot be deployed under its name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -48,6 +52,9 @@ pub enum BuildError {
         /// Which.
         name: Name,
     },
+    /// A candidate that may not have a call.
+    #[error("a candidate limit of zero lets it have no call; shift its share to zero instead")]
+    ZeroLimit,
     /// A deadline nobody can hold.
     #[error("a deadline of zero makes every answer late; give a longer one, or none")]
     ZeroDeadline,
@@ -69,6 +76,7 @@ pub struct RouterBuilder<M = NoModel, C = StdClock> {
     pub(crate) stream_deadline: Option<Duration>,
     pub(crate) fallback: Fallback,
     pub(crate) trip: Option<u32>,
+    pub(crate) limit: CandidateLimit,
     pub(crate) split: Split,
     pub(crate) size: Size,
     pub(crate) sinks: Sinks,
@@ -97,6 +105,7 @@ impl RouterBuilder {
             stream_deadline: None,
             fallback: Fallback::default(),
             trip: None,
+            limit: CandidateLimit::default(),
             split: Split::default(),
             size: Size::default(),
             sinks: Sinks::default(),
@@ -110,7 +119,7 @@ impl<C> RouterBuilder<NoModel, C> {
     /// The model that serves today, and its name.
     pub fn stable<M>(self, name: &str, model: M) -> RouterBuilder<M, C> {
         let Self { name: router, scheme, key, segments, deadline, fallback, .. } = self;
-        let Self { stream_deadline, trip, split, size, sinks, clock, .. } = self;
+        let Self { stream_deadline, trip, limit, split, size, sinks, clock, .. } = self;
         let stable = (name.to_owned(), model);
         RouterBuilder {
             name: router,
@@ -121,6 +130,7 @@ impl<C> RouterBuilder<NoModel, C> {
             stream_deadline,
             fallback,
             trip,
+            limit,
             split,
             size,
             sinks,
@@ -158,7 +168,8 @@ impl<M, C> RouterBuilder<M, C> {
     }
 
     /// Answers that take longer count as timed out. The caller still gets them: cutting a call
-    /// short is the host's to do, with the timer it has, by dropping the future. By default none.
+    /// short is the host's to do, with the timer it has, by dropping the future. A call that is
+    /// dropped past its deadline counts as timed out too, before it as cancelled. By default none.
     ///
     /// Of a stream it is the first item that must come by then.
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -176,6 +187,14 @@ impl<M, C> RouterBuilder<M, C> {
     /// Whom a caller hears when the candidate fails. By default the baseline when it panicked.
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = fallback;
+        self
+    }
+
+    /// How many calls of the candidate there may be at once. What is beyond is answered by the
+    /// baseline's model, and stays a call of the candidate in all counts. By default
+    /// [`CandidateLimit::Automatic`]: what chance gives it of all calls at once, and never all.
+    pub fn candidate_limit(mut self, limit: CandidateLimit) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -213,7 +232,7 @@ impl<M, C> RouterBuilder<M, C> {
     /// Takes the time from this clock.
     pub fn clock<D: Clock>(self, clock: D) -> RouterBuilder<M, D> {
         let Self { name, scheme, key, segments, deadline, fallback, .. } = self;
-        let Self { stream_deadline, trip, split, size, sinks, stable, .. } = self;
+        let Self { stream_deadline, trip, limit, split, size, sinks, stable, .. } = self;
         RouterBuilder {
             name,
             scheme,
@@ -223,6 +242,7 @@ impl<M, C> RouterBuilder<M, C> {
             stream_deadline,
             fallback,
             trip,
+            limit,
             split,
             size,
             sinks,
@@ -238,7 +258,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
     /// # Errors
     ///
     /// [`BuildError`] when a name cannot be used, segments are too many or declared twice, or the
-    /// deadline is zero.
+    /// deadline or the candidate's limit is zero.
     pub fn build(self) -> Result<Router<M, C>, BuildError> {
         let named =
             |of, name: &str| Name::new(name).map_err(|error| BuildError::Name { of, error });
@@ -258,6 +278,10 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         if [self.deadline, self.stream_deadline].contains(&Some(Duration::ZERO)) {
             return Err(BuildError::ZeroDeadline);
         }
+        if matches!(self.limit, CandidateLimit::Calls(0) | CandidateLimit::Part(TrafficShare::NONE))
+        {
+            return Err(BuildError::ZeroLimit);
+        }
         Ok(self.assemble(name, stable, segments))
     }
 
@@ -268,7 +292,9 @@ impl<M, C: Clock> RouterBuilder<M, C> {
         let bucketing = self.key.map_or(bucketing, |key| bucketing.keyed(key));
         let (size, split) = (self.size, self.split);
         let recorder = Recorder::new(size, split.epoch, self.clock.now());
-        let slots = Slots::new(recorder.seated());
+        let now = self.clock.now();
+        let (limiter, noted) = (Limiter::new(self.limit, now), Noted::new(split.epoch, now));
+        let slots = Slots::new(recorder.seated(), limiter);
         // The slots are new, so there is room.
         let _ = slots.put(split.primary.index(), stable, Arc::new(self.stable.1));
         let call = |arm| Call { deadline: self.deadline, ..Call::serving(Arm::new(arm as u8)) };
@@ -293,6 +319,7 @@ impl<M, C: Clock> RouterBuilder<M, C> {
             trip: self.trip,
             panics: AtomicU64::new(0),
             late: Mutex::default(),
+            noted: Mutex::new(noted),
             sinks: SinkQueues::new(self.sinks.0),
             streams: Streams::new(size.arms.clamp(2, MOST_ARMS), split.epoch),
             stream_deadline_nanos: self.stream_deadline.map_or(u64::MAX, nanos),

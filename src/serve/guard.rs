@@ -10,16 +10,16 @@ use crate::observe::record::{CallKey, Draw, Words};
 use crate::observe::thread_place::Place;
 use crate::outcome::{Outcome, Status};
 use crate::route::switch::Drawn;
-use crate::serve::inner::{Inner, slot_of};
+use crate::serve::inner::Inner;
 use crate::serve::request::Request;
-use crate::serve::slots::{Held, Kept, SlotsHere};
+use crate::serve::slots::{Held, Kept, SlotsHere, door_of};
 use crate::serve::ticket::{Served, Ticket};
 
 /// A call that was begun: it knows which model to ask and counts how that ended.
 ///
 /// The primitive below `predict`, for servers that call models in their own way: batched,
 /// streamed, over a wire. Every guard counts exactly once: as it is [finished](Guard::finish), or
-/// as cancelled when it is dropped.
+/// when it is dropped: as cancelled, or past the router's deadline as timed out.
 ///
 /// ```
 /// use pilotage::outcome::Outcome;
@@ -36,14 +36,14 @@ use crate::serve::ticket::{Served, Ticket};
 /// # let _ = ticket;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a guard that is dropped counts the call as cancelled"]
+#[must_use = "a guard that is dropped counts the call as cancelled or timed out"]
 pub struct Guard<'r, M, C: Clock> {
     // In this order: who gives a model back has counted how its call ended.
     open: Open<'r, M, C>,
     held: Held<'r, M>,
 }
 
-/// A call of which nobody has said how it ended: dropped, it counts as cancelled.
+/// A call of which nobody has said how it ended: dropped, it counts as cancelled or timed out.
 struct Open<'r, M, C: Clock> {
     inner: &'r Inner<M, C>,
     begun: Begun,
@@ -80,7 +80,7 @@ impl<M, C: Clock> Inner<M, C> {
     pub(crate) fn begin(&self, request: &Request<'_>) -> Guard<'_, M, C> {
         let at = self.clock.mark();
         if let Some(quick) = self.quickly(request) {
-            if let Some((held, number)) = quick.slots.lend_free(quick.drawn.slot()) {
+            if let Some((held, number)) = quick.slots.lend_free(quick.drawn.door()) {
                 let (key, nonce) = quick.begin(number);
                 return self.guard(held, Begun { key, nonce, at });
             }
@@ -112,39 +112,74 @@ impl<M, C: Clock> Inner<M, C> {
         Some(Quick { slots, drawn, hash, place })
     }
 
+    /// The way of a candidate's call that only had to ask at the bulkhead, and finds room.
+    #[inline(never)]
+    fn begin_bounded(&self, request: &Request<'_>) -> Option<(Held<'_, M>, CallKey, u32)> {
+        let quick = self.quickly(request)?;
+        let door = quick.drawn.door();
+        if !self.slots.asks(door) {
+            return None;
+        }
+        let asked = self.slots.ask(quick.place, door, || self.word.read())?;
+        let (held, number) = asked.held?;
+        let (key, nonce) = quick.begin(number);
+        Some((held, key, nonce))
+    }
+
     /// The way of all others. The clock's reading is not handed through: it would have to lie in
     /// memory for this, on the quick way too.
     #[cold]
     #[inline(never)]
     pub(crate) fn begin_slowly(&self, request: &Request<'_>) -> (Held<'_, M>, CallKey, u32) {
+        if let Some(begun) = self.begin_bounded(request) {
+            return begun;
+        }
         let place = Place::here();
         let segment = self.segment_of(request);
         loop {
-            let split = self.word.packed();
-            let mut key = self.assign(request, split, segment);
-            let mut held = self.slots.hold(place, slot_of(key.arm(), split.split()));
+            let packed = self.word.packed();
+            let split = packed.split();
+            let mut key = self.assign(request, packed, segment);
+            let own = door_of(key.arm(), split);
+            let mut held = None;
+            if !self.slots.asks(own) {
+                held = self.slots.hold(place, own);
+            } else if let Some(asked) = self.slots.ask(place, own, || split) {
+                held = asked.held;
+                if held.is_none() {
+                    // No room: the baseline answers what stays a call of its arm. Where there is no
+                    // baseline, the candidate does, whatever its bound.
+                    held = self.slots.hold(place, packed.primary());
+                    match held {
+                        Some(_) => key = key.diverted(),
+                        None => held = self.slots.hold(place, 1 - packed.primary()),
+                    }
+                }
+            }
             if held.is_none() {
                 // There is no candidate, or it was retired a moment ago.
                 let epoch = key.epoch();
                 key = CallKey::new(Arm::BASELINE, epoch, segment, key.subject(), Draw::Chosen);
-                held = self.slots.hold(place, split.primary());
+                held = self.slots.hold(place, packed.primary());
             }
             if held.is_none() {
                 // Somebody promoted a candidate that was never deployed: the model that stands
                 // serves in its stead, or requests would wait here for a deployment.
-                held = self.slots.hold(place, 1 - split.primary());
+                held = self.slots.hold(place, 1 - packed.primary());
             }
-            // Without any model the split we read is over: one slot was filled and the other
-            // retired since we looked.
             if let Some((held, number)) = held {
                 self.recorder.begin(place, key);
                 let mut nonce = nonce_of(place.number().min(255), number);
-                if held.slot() != slot_of(key.arm(), split.split()) {
-                    // Another slot counts by itself: far from what this arm's own has given.
+                if held.slot() != own {
+                    // Another door counts by itself: far from what this arm's own has given.
                     nonce ^= 1 << 23;
                 }
                 return (held, key, nonce);
             }
+            // One slot was filled and the other retired between our two looks, so the split we read
+            // is over. A router always has a model, so the next look or the one after finds it; if
+            // whoever retires was interrupted amid that, it shall have the processor.
+            std::thread::yield_now();
         }
     }
 }
@@ -198,11 +233,18 @@ impl<'r, M, C: Clock> Guard<'r, M, C> {
         self.open.begun.key.epoch()
     }
 
+    /// Whether that arm has as many calls as it may, so that [`Guard::model`] is the baseline's.
+    #[inline]
+    #[must_use]
+    pub const fn diverted(&self) -> bool {
+        self.open.begun.key.is_diverted()
+    }
+
     /// What to tell the model of the call.
     #[inline]
     #[must_use]
     pub fn call(&self) -> Call {
-        *self.inner().call_of(self.arm())
+        *self.inner().call_of(self.open.begun.key)
     }
 
     /// The ticket of this call, for a stream whose header goes out before its end.
@@ -261,14 +303,29 @@ impl<'r, M, C: Clock> Guard<'r, M, C> {
         self.open.inner
     }
 
+    #[inline]
+    pub(crate) const fn key(&self) -> CallKey {
+        self.open.begun.key
+    }
+
     /// The model for longer than the guard, and what was known when the call began: nobody counts
     /// its end any more but who takes this.
     fn keep(self) -> (Kept<M>, Begun) {
         let Self { open, held } = self;
-        let kept = open.inner.slots.keep(&held);
+        let kept = open.inner.slots.keep(held);
         let begun = open.begun;
         std::mem::forget(open);
         (kept, begun)
+    }
+}
+
+/// How a call ended that was dropped now: past its deadline its caller waited long enough.
+#[cold]
+fn dropped<M, C: Clock>(inner: &Inner<M, C>, begun: &Begun) -> Outcome {
+    if inner.clock.nanos_since(begun.at) > inner.deadline_nanos {
+        Outcome::timeout()
+    } else {
+        Outcome::cancelled()
     }
 }
 
@@ -289,7 +346,8 @@ fn words_at_end<M, C: Clock>(
 impl<M, C: Clock> Drop for Open<'_, M, C> {
     #[cold]
     fn drop(&mut self) {
-        self.inner.record(words_at_end(self.inner, &self.begun, Outcome::cancelled(), false));
+        let outcome = dropped(self.inner, &self.begun);
+        self.inner.record(words_at_end(self.inner, &self.begun, outcome, false));
     }
 }
 
@@ -298,7 +356,8 @@ impl<M, C: Clock> Drop for Open<'_, M, C> {
 /// whose count all threads share.
 ///
 /// For a stream: finish it where the last token leaves, with an error where it breaks off; dropped
-/// with the connection it counts as cancelled. It counts once in any case.
+/// with the connection it counts as cancelled, or past the router's deadline as timed out. It counts
+/// once in any case.
 ///
 /// ```
 /// use pilotage::outcome::Outcome;
@@ -317,7 +376,7 @@ impl<M, C: Clock> Drop for Open<'_, M, C> {
 /// router.outcome(ticket, Outcome::correct(true))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a guard that is dropped counts the call as cancelled"]
+#[must_use = "a guard that is dropped counts the call as cancelled or timed out"]
 pub struct OwnedGuard<M, C: Clock> {
     inner: Arc<Inner<M, C>>,
     kept: Kept<M>,
@@ -343,10 +402,16 @@ impl<M, C: Clock> OwnedGuard<M, C> {
         self.begun.key.arm()
     }
 
+    /// Whether that arm has as many calls as it may; see [`Guard::diverted`].
+    #[must_use]
+    pub const fn diverted(&self) -> bool {
+        self.begun.key.is_diverted()
+    }
+
     /// What to tell the model of the call.
     #[must_use]
     pub fn call(&self) -> Call {
-        *self.inner.call_of(self.arm())
+        *self.inner.call_of(self.begun.key)
     }
 
     /// The ticket of this call, to send ahead of the stream.
@@ -400,7 +465,7 @@ impl<M, C: Clock> OwnedGuard<M, C> {
 impl<M, C: Clock> Drop for OwnedGuard<M, C> {
     fn drop(&mut self) {
         if self.open {
-            self.end(Outcome::cancelled());
+            self.end(dropped(&self.inner, &self.begun));
         }
     }
 }

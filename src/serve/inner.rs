@@ -22,7 +22,7 @@ use crate::route::arms::{ArmTable, MOST_ARMS};
 use crate::route::audience::{Admission, Standing};
 use crate::route::bucket::{Bucketing, Decimal, Scheme, inside};
 use crate::route::switch::{Arms, Entry, Packed, Split, SplitWord};
-use crate::serve::late::Seen;
+use crate::serve::late::{Noted, Seen};
 use crate::serve::request::{Group, Request, Subject};
 use crate::serve::sink_queue::SinkQueues;
 use crate::serve::slots::Slots;
@@ -103,6 +103,7 @@ pub(crate) struct Inner<M, C: Clock> {
     /// Epoch 16 bits, panics of the candidate under it 48 bits.
     pub(crate) panics: AtomicU64,
     pub(crate) late: Mutex<Late>,
+    pub(crate) noted: Mutex<Noted>,
     pub(crate) sinks: SinkQueues,
     pub(crate) streams: Streams,
     /// The deadline of whole streams, or all of time where there is none.
@@ -231,15 +232,23 @@ impl<M, C: Clock> Inner<M, C> {
 
     /// What to tell the model of a call.
     #[inline]
-    pub(crate) fn call_of(&self, arm: Arm) -> &Call {
+    pub(crate) fn call_of(&self, key: CallKey) -> &Call {
+        // The baseline's model is asked as what it is.
+        let arm = if key.is_diverted() { Arm::BASELINE } else { key.arm() };
         // All arms are below: a router has no more of them.
         &self.calls[arm.index() % MOST_ARMS]
     }
 
-    /// Counts a panic of the candidate and rolls back at the limit.
-    pub(crate) fn note_panic(&self, arm: Arm, epoch: Epoch) {
+    /// What to tell the baseline of a call that it takes over.
+    pub(crate) const fn call_of_baseline(&self) -> &Call {
+        &self.calls[Arm::BASELINE.index()]
+    }
+
+    /// Counts a panic of the candidate's model and rolls back at the limit.
+    pub(crate) fn note_panic(&self, key: CallKey) {
+        let (arm, epoch) = (key.arm(), key.epoch());
         let Some(limit) = self.trip else { return };
-        if arm == Arm::BASELINE {
+        if arm == Arm::BASELINE || key.is_diverted() {
             return;
         }
         let label = u64::from(epoch.number()) << 48;
@@ -267,7 +276,12 @@ impl<M, C: Clock> Inner<M, C> {
         if served.router != self.tag || arm.index() >= self.arms || !known_segment {
             return Err(OutcomeError::Foreign);
         }
-        let in_force = self.word.read().epoch;
+        let (in_force, now) = (self.word.read().epoch, self.now());
+        let comes_again = {
+            let mut noted = self.noted.lock();
+            noted.note(in_force, now);
+            epoch == in_force && noted.is_before(served.at)
+        };
         let ahead = epoch.number().wrapping_sub(in_force.number());
         if (1..1 << 15).contains(&ahead) {
             return Err(OutcomeError::FromTheFuture { epoch });
@@ -289,8 +303,21 @@ impl<M, C: Clock> Inner<M, C> {
         let mut of = Observation::new(arm, epoch, 0, *outcome);
         of.segment = segment;
         of.draw = served.key.draw();
-        let counts = self.recorder.truth(self.now(), in_force, &of);
+        if comes_again {
+            // Its number is in force again; the split it is of is long over.
+            of.epoch = Epoch::new(in_force.number().wrapping_sub(1));
+        }
+        let counts = self.recorder.truth(now, in_force, &of);
         Ok(if counts { Counted::InForce } else { Counted::Past })
+    }
+
+    /// Reads the split and notes when it was seen, unless somebody does so at this moment.
+    pub(crate) fn split_noted(&self) -> Split {
+        let split = self.word.read();
+        if let Some(mut noted) = self.noted.try_lock() {
+            noted.note(split.epoch, self.now());
+        }
+        split
     }
 
     /// Adds what streams showed under the snapshot's split.

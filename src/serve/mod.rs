@@ -9,6 +9,7 @@ pub mod executor;
 pub mod guard;
 pub(crate) mod inner;
 pub mod late;
+pub mod limit;
 pub mod request;
 pub mod router;
 pub mod shadow_lane;

@@ -26,7 +26,7 @@ use crate::serve::guard::{Begun, Guard, OwnedGuard};
 pub use crate::serve::inner::{Counted, OutcomeError};
 use crate::serve::inner::{Inner, slot_of};
 use crate::serve::request::{OverrideKey, Request};
-use crate::serve::slots::{HeldHere, Taken};
+use crate::serve::slots::{HeldHere, Taken, first_door};
 use crate::serve::ticket::Ticket;
 use crate::share::TrafficShare;
 
@@ -134,7 +134,9 @@ impl<M, C: Clock> Router<M, C> {
     /// # Errors
     ///
     /// [`OutcomeError`] when the ticket was posted before (as long as it is among the last
-    /// 65,536), or is not of this router.
+    /// 65,536), or is not of this router. Numbers of splits come again after 65,536 changes; an older
+    /// ticket is told by the time of its call, if the router was drained, asked for its split or told
+    /// a truth at least once in between.
     pub fn outcome(&self, ticket: Ticket, outcome: Outcome) -> Result<Counted, OutcomeError> {
         self.inner.outcome(ticket, None, &outcome)
     }
@@ -208,7 +210,7 @@ impl<M, C: Clock> Router<M, C> {
         if arm.index() < 2 {
             return Retired::Nothing;
         }
-        self.retire(arm.index())
+        Self::retired(self.inner.slots.take(arm.index()))
     }
 
     /// Serves these further arms from now on, beside the candidate, or no longer. They are served
@@ -253,16 +255,24 @@ impl<M, C: Clock> Router<M, C> {
         if split.candidate != TrafficShare::NONE {
             return Retired::StillServing(split.candidate);
         }
+        let unchanged =
+            |now: Split| now.primary == split.primary && now.candidate == split.candidate;
         let idle = split.primary.other().index();
-        let stands = |slot| self.inner.slots.name(slot).is_some();
-        if stands(idle) && !stands(split.primary.index()) {
-            return Retired::StillServing(TrafficShare::ALL);
+        match self.inner.slots.take_idle(idle, || unchanged(self.split())) {
+            Some(taken) => Self::retired(taken),
+            None => match self.split() {
+                // Somebody sent traffic to it meanwhile.
+                now if now.primary == split.primary && now.candidate != TrafficShare::NONE => {
+                    Retired::StillServing(now.candidate)
+                }
+                _ => Retired::StillServing(TrafficShare::ALL),
+            },
         }
-        self.retire(idle)
     }
 
-    fn retire(&self, slot: usize) -> Retired {
-        match self.inner.slots.take(slot) {
+    /// Drops what was taken out, here and not under a lock.
+    fn retired(taken: Taken<M>) -> Retired {
+        match taken {
             Taken::Empty => Retired::Nothing,
             Taken::InUse(calls) => Retired::StillDraining(calls),
             Taken::Out(name, model) => {
@@ -300,7 +310,7 @@ impl<M, C: Clock> Router<M, C> {
     /// The split in force.
     #[must_use]
     pub fn split(&self) -> Split {
-        self.inner.word.read()
+        self.inner.split_noted()
     }
 
     /// Lets only this audience take part from now on, or everybody again. What was seen before
@@ -343,7 +353,7 @@ impl<M, C: Clock> Router<M, C> {
     #[must_use]
     pub fn model(&self, arm: Arm) -> Option<Arc<M>> {
         let slot = slot_of(arm, self.split());
-        Some(self.inner.slots.hold(Place::here(), slot)?.0.share())
+        Some(self.inner.slots.hold(Place::here(), first_door(slot))?.0.share())
     }
 
     /// The router's name.
@@ -428,7 +438,9 @@ impl<M, C: Clock> Router<M, C> {
 
     fn fold(&self) -> Vec<Window> {
         let epoch = self.split().epoch;
-        let mut windows = self.inner.recorder.drain(self.inner.now(), epoch);
+        let now = self.inner.now();
+        self.inner.slots.learn(now);
+        let mut windows = self.inner.recorder.drain(now, epoch);
         self.inner.streams.drain(epoch);
         for window in &mut windows {
             self.inner.add_streams_to(window);
@@ -463,7 +475,7 @@ impl<M: Model, C: Clock> Router<M, C> {
     /// Answers a request: picks the arm, asks its model, records how that ended.
     ///
     /// Adds no allocation, lock or wait to the model's own. Dropping the future counts the call as
-    /// cancelled. A panic of the candidate is caught and the baseline asked instead, unless the
+    /// cancelled, or past the router's deadline as timed out. A panic of the candidate is caught and the baseline asked instead, unless the
     /// router's [`Fallback`](crate::serve::builder::Fallback) says otherwise.
     ///
     /// # Errors
@@ -485,7 +497,7 @@ impl<M: Model, C: Clock> Router<M, C> {
     ) -> impl Future<Output = Result<Answer<M::Output>, M::Error>> {
         async move {
             let guard = self.inner.begin(&request);
-            let call = guard.inner().call_of(guard.arm());
+            let call = guard.inner().call_of(guard.key());
             let ended = caught_future(|| guard.model().predict(input, call)).await;
             let unsettled = match ended {
                 Ok(Ok(output)) => return Ok(guard.answer(output)),
@@ -497,7 +509,7 @@ impl<M: Model, C: Clock> Router<M, C> {
                 Settled::Failed(failed) => failed,
             };
             let Some(held) = failed.stand_in.take() else { return failed.give_up() };
-            let call = self.inner.call_of(Arm::BASELINE);
+            let call = self.inner.call_of_baseline();
             let again = caught_future(|| held.value().predict(input, call)).await;
             failed.answered_by(held.value(), again)
         }
@@ -523,19 +535,20 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         let inner = &*self.inner;
         let at = inner.clock.mark();
         let quick = inner.quickly(request);
-        let held = quick.as_ref().and_then(|quick| quick.slots.lend(quick.drawn.slot()));
+        let held = quick.as_ref().and_then(|quick| quick.slots.lend(quick.drawn.door()));
         let (Some(quick), Some((held, number))) = (quick, held) else {
             return self.predict_sync_slowly(Asked { request, at }, input);
         };
         let (key, nonce) = quick.begin(number);
         let begun = Begun { key, nonce, at };
-        let call = inner.call_of(key.arm());
+        let call = inner.call_of(key);
         let unsettled = match caught(|| held.value().predict_sync(input, call)) {
             Ok(Ok(output)) => {
                 inner.recorder.end_at(quick.slots.desk(), inner.words_of_answer(key, at));
                 drop(held);
                 let ticket = inner.ticket_of(&begun);
-                return Ok(Answer { output, arm: key.arm(), fell_back: false, ticket });
+                let arm = key.arm();
+                return Ok(Answer { output, arm, fell_back: false, diverted: false, ticket });
             }
             Ok(Err(error)) => Ok(error),
             Err(payload) => Err(payload),
@@ -566,7 +579,7 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
         let inner = &*self.inner;
         let (held, key, nonce) = inner.begin_slowly(request);
         let guard = inner.guard(held, Begun { key, nonce, at });
-        let call = guard.inner().call_of(guard.arm());
+        let call = guard.inner().call_of(guard.key());
         let unsettled = match caught(|| guard.model().predict_sync(input, call)) {
             Ok(Ok(output)) => return Ok(guard.answer(output)),
             Ok(Err(error)) => Ok(error),
@@ -587,7 +600,7 @@ impl<M: SyncModel, C: Clock> Router<M, C> {
             Settled::Failed(failed) => failed,
         };
         let Some(held) = failed.stand_in.take() else { return failed.give_up() };
-        let call = self.inner.call_of(Arm::BASELINE);
+        let call = self.inner.call_of_baseline();
         let again = caught(|| held.value().predict_sync(input, call));
         failed.answered_by(held.value(), again)
     }

@@ -20,8 +20,8 @@
 //! | a panic, before or amid the items | `Panicked` |
 //! | dropped by its reader | `Cancelled`, or `Timeout` past a deadline |
 //!
-//! The last is unlike `predict`, where who drops a call cancels it, however late it was: readers of
-//! streams go away all the time, most of all from slow ones, and what is known by then is counted.
+//! The last is as with `predict`: readers go away all the time, most of all from slow streams, and what
+//! is known by then is counted.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -41,7 +41,6 @@ use crate::serve::inner::{Fallback, Inner};
 use crate::serve::request::Request;
 use crate::serve::router::Router;
 use crate::serve::slots::Kept;
-use crate::serve::ticket::Ticket;
 use crate::stream_model::{Items, StreamModel, SyncStreamModel};
 
 /// An answer under way: its items, one after another. See [`Router::predict_stream`].
@@ -145,25 +144,26 @@ impl<M: StreamModel, C: Clock> Router<M, C> {
     ) -> Result<Answer<ItemStream<M, C>>, M::Error> {
         let mut metered = Metered::of(self.begin_owned(&request));
         let (arm, ticket) = (metered.guard.arm(), metered.guard.ticket());
+        let diverted = metered.guard.diverted();
         let call = metered.guard.call();
         let failure = match open(metered.guard.model(), input, &call).await {
             Opening::Begun(items, first) => {
                 metered.item();
                 let of = Source::Assigned(metered);
                 let stream = ItemStream { first: Some(first), items: Some(items), of };
-                return Ok(stream.answer(arm, false, ticket));
+                return Ok(Answer { output: stream, arm, fell_back: false, diverted, ticket });
             }
             Opening::Empty => {
                 metered.end(Status::Ok, StreamEnd::Complete, false);
                 let stream = ItemStream { first: None, items: None, of: Source::Over };
-                return Ok(stream.answer(arm, false, ticket));
+                return Ok(Answer { output: stream, arm, fell_back: false, diverted, ticket });
             }
             Opening::Failed(failure) => failure,
         };
         let error = metered.guard.model().error_of(&failure);
         let Some(kept) = metered.settle(&failure) else { return give_up(failure, error) };
         let inner = self.inner();
-        let (first, items) = match open(kept.model(), input, inner.call_of(Arm::BASELINE)).await {
+        let (first, items) = match open(kept.model(), input, inner.call_of_baseline()).await {
             Opening::Begun(items, first) => (Some(first), Some(items)),
             Opening::Empty => (None, None),
             Opening::Failed(Failure::Error(again)) => {
@@ -177,7 +177,7 @@ impl<M: StreamModel, C: Clock> Router<M, C> {
         };
         failure.forget();
         let stream = ItemStream { first, items, of: Source::StandIn(kept) };
-        Ok(stream.answer(arm, true, ticket))
+        Ok(Answer { output: stream, arm, fell_back: true, diverted, ticket })
     }
 }
 
@@ -261,10 +261,6 @@ impl<M: StreamModel, C: Clock> ItemStream<M, C> {
         let error = self.of.broken(&failure);
         self.close();
         Poll::Ready(Some(give_up(failure, error)))
-    }
-
-    fn answer(self, arm: Arm, fell_back: bool, ticket: Ticket) -> Answer<Self> {
-        Answer { output: self, arm, fell_back, ticket }
     }
 
     /// Lets go of everything, once the stream is counted.
@@ -460,7 +456,7 @@ impl<M: StreamModel, C: Clock> Metered<M, C> {
             (Fallback::OnPanic, _) => matches!(failure, Failure::Panic(_)),
             (Fallback::OnFailure, _) => true,
         };
-        let may = may && self.guard.arm() != Arm::BASELINE;
+        let may = may && self.guard.arm() != Arm::BASELINE && !self.guard.diverted();
         // Held before the call is counted: where there is none, nobody fell back on it.
         let kept = may.then(|| self.guard.inner().keep_baseline()).flatten();
         let fell_back = self.broken(failure, kept.is_some());
@@ -474,7 +470,7 @@ impl<M: StreamModel, C: Clock> Metered<M, C> {
         let blames_the_model = matches!(status, Status::Error | Status::Timeout | Status::Panicked);
         let fell_back = may_fall_back && blames_the_model;
         if let Failure::Panic(_) = failure {
-            self.guard.inner().note_panic(self.guard.arm(), self.guard.key().epoch());
+            self.guard.inner().note_panic(self.guard.key());
         }
         let end = if blames_the_model { StreamEnd::Broken } else { StreamEnd::Excused };
         self.end(status, end, fell_back);
@@ -491,7 +487,7 @@ impl<M, C: Clock> Drop for Metered<M, C> {
 impl<M, C: Clock> Inner<M, C> {
     /// The baseline, for a stream that it gives in the stead of an arm that failed.
     fn keep_baseline(&self) -> Option<Kept<M>> {
-        let (held, _) = self.slots.hold(Place::here(), self.word.packed().primary())?;
-        Some(self.slots.keep(&held))
+        let held = self.slots.hold_stand_in(Place::here(), self.word.packed().primary())?;
+        Some(self.slots.keep(held))
     }
 }

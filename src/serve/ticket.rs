@@ -20,7 +20,7 @@ use crate::route::siphash::SipKey;
 
 /// Joins a later truth to its request. 16 bytes; text form 32 hexadecimal digits.
 ///
-/// From the top: epoch 16 bits, arm 4, kind 2, router 10, segment 8, subject 24, when 32 (in units
+/// From the top: epoch 16 bits, arm 4, kind 3, router 9, segment 8, subject 24, when 32 (in units
 /// of 16.8 ms: it wraps after 2.3 years), nonce 32.
 #[derive(Clone, Copy, Eq, Hash, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -68,23 +68,24 @@ pub(crate) struct Served {
     pub nonce: u32,
 }
 
-/// Ten bits of a router's name, in the place where a ticket has them.
+/// Nine bits of a router's name, in the place where a ticket has them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct RouterTag(u64);
 
-const ROUTER_BITS: u64 = 0x3ff << 32;
+const ROUTER_BITS: u64 = 0x1ff << 32;
 
 impl RouterTag {
-    /// The tag in ten bits of a hash.
+    /// The tag in nine bits of a hash.
     pub(crate) const fn of(hash: u64) -> Self {
         Self(hash & ROUTER_BITS)
     }
 }
 
-const TIME_UNIT: u32 = 24;
+/// A ticket's unit of time, as a power of two of nanoseconds.
+pub(crate) const TIME_UNIT: u32 = 24;
 
 impl Ticket {
-    /// The key has room for the router's ten bits where a record says how the call ended.
+    /// The key has room for the router's nine bits where a record says how the call ended.
     #[inline]
     pub(crate) const fn of(served: &Served) -> Self {
         let high = served.key.word() | served.router.0;

@@ -44,16 +44,19 @@ fn a_candidate_that_hangs_is_taken_back_and_kept_for_the_calls_that_have_it() {
     let mut world = World::new();
     let (pilot, alerts) = world.start();
     let mut kept = Hanging::new();
-    run(&mut world, &pilot, 50, [0, 1], &mut kept);
-    assert_eq!(pilot.end(), None, "a minute is not over");
-    run(&mut world, &pilot, 30, [0, 1], &mut kept);
+    run(&mut world, &pilot, 14, [0, 1], &mut kept);
+    assert_eq!(pilot.end(), None, "it may be loading for a quarter of a minute");
+    run(&mut world, &pilot, 20, [0, 1], &mut kept);
     let status = pilot.status();
     assert_eq!(pilot.end(), Some(End::RolledBack), "{}", status.reason);
     assert!(status.reason.contains("have not ended, unlike the baseline's"), "{}", status.reason);
     let alert = alerts.recv_timeout(Duration::from_secs(5)).unwrap();
     assert!(alert.summary.contains("have not ended"), "{alert}");
     assert_eq!(world.served_by_candidate(1_000), 0);
-    assert_eq!(world.router.retire_idle(), Retired::StillDraining(kept.len() as u64));
+    // It had no more calls than chance gives it at once; the baseline answered the others.
+    let own = kept.iter().filter(|guard| !guard.diverted()).count() as u64;
+    assert!((2..=20).contains(&own), "{own} of {}", kept.len());
+    assert_eq!(world.router.retire_idle(), Retired::StillDraining(own));
     kept.clear();
     assert!(matches!(world.router.retire_idle(), Retired::Gone(_)));
 }

@@ -4,7 +4,11 @@ mod between;
 mod blue_green;
 mod explorer;
 mod gate;
+mod hanging;
 mod hangs;
+mod owners;
+mod promises;
+mod storm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

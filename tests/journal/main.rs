@@ -315,7 +315,14 @@ fn an_abort_is_never_forgotten_and_a_promotion_is_finished() {
     assert_eq!(third.router.model_name(Arm::BASELINE).unwrap().as_str(), "v2");
     // Killed after it was done: the router is built with the model that is the baseline.
     let fourth = Process::new("v2", Epoch::default());
-    assert_eq!(fourth.resume(&disk).unwrap().end(), Some(End::Promoted));
+    let resumed = fourth.resume(&disk).unwrap();
+    assert_eq!(resumed.end(), Some(End::Promoted));
+    // The former model is not loaded here, so nothing pretends that it could come back.
+    assert_eq!(resumed.status().way_back_until, None);
+    let late = resumed.abort("ann", "it smokes");
+    assert!(matches!(late, Err(OrderError::TooLate { .. })), "{late:?}");
+    assert_eq!(fourth.router.model_name(Arm::BASELINE).unwrap().as_str(), "v2");
+    drop(resumed);
     let fifth = Process::new("v1", Epoch::default());
     let error = fifth.resume(&disk).unwrap_err();
     assert!(error.to_string().contains("baseline v2, and this is v1"), "{error}");

@@ -199,8 +199,8 @@ mod predictions {
                 let course = rehearse(&climate, from.into(), Looks::every(MINUTE / 60));
                 assert_eq!(course.end, Some(End::RolledBack), "{}", course.reason);
                 assert!(course.reason.contains("have not ended"), "{}", course.reason);
-                // Ten per cent of 200 a second for a minute and a half, at the least.
-                assert!(course.toll.harm() > 0.9 * part * 20.0 * 60.0, "{:?}", course.toll);
+                // Ten per cent of 200 a second for five seconds, at the least.
+                assert!(course.toll.harm() > 0.9 * part * 20.0 * 5.0, "{:?}", course.toll);
             }
         }
     }

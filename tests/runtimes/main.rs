@@ -64,11 +64,11 @@ fn router() -> Router<Queued> {
     router
 }
 
-/// A hundred requests; every answer is that of the arm it came from, and every call is counted.
+/// A hundred requests; every answer is that of whose model gave it, and every call is counted.
 async fn hundred(router: Router<Queued>, from: u64) {
     for user in from..from + 100 {
         let answer = router.predict(Request::of(user), &7).await.unwrap();
-        assert_eq!(answer.output, if answer.arm == Arm::CANDIDATE { 14 } else { 7 });
+        assert_eq!(answer.output, if answer.answered_by() == Arm::CANDIDATE { 14 } else { 7 });
     }
     assert_eq!(router.predict(Request::of(from), &13).await, Err("unlucky".into()));
 }

@@ -330,3 +330,40 @@ fn a_stream_that_breaks_off_counts_once_wherever_it_ends() {
     assert_eq!(ended(&snapshot.arms, Arm::BASELINE), [2, 2, 0, 2, 0]);
     assert_eq!((snapshot.arms[0].started, snapshot.arms[0].in_flight()), (6, 0));
 }
+
+#[test]
+fn a_call_that_is_dropped_past_its_deadline_timed_out_and_before_it_was_cancelled() {
+    for (millis, timed_out) in [(100, 0), (101, 3)] {
+        let (router, clock) = told(Fallback::Never, None);
+        let time = Duration::from_millis(millis);
+        let guard = router.begin(&Request::of("user"));
+        let owned = router.begin_owned(&Request::of("user"));
+        {
+            // Polled once, then its caller goes away.
+            let mut future = std::pin::pin!(router.predict(Request::of("user"), &Do::Hang));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(std::future::Future::poll(future.as_mut(), &mut context).is_pending());
+            clock.advance(time);
+        }
+        drop(guard);
+        drop(owned);
+        let ended = ended(&router.snapshot().arms, Arm::BASELINE);
+        assert_eq!(ended, [0, 0, timed_out, 3 - timed_out, 0], "after {millis} ms");
+    }
+    // Who says that the caller is to blame is believed, however late.
+    let (router, clock) = told(Fallback::Never, None);
+    let guard = router.begin(&Request::of("user"));
+    clock.advance(Duration::from_secs(1));
+    guard.finish(Outcome::cancelled());
+    assert_eq!(ended(&router.snapshot().arms, Arm::BASELINE), [0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn a_subject_that_gives_up_again_and_again_counts_once_a_window_as_one_that_gave_up() {
+    let (router, _) = told(Fallback::Never, None);
+    (0..5).for_each(|_| drop(router.begin(&Request::of("hasty"))));
+    router.begin(&Request::of("hasty")).finish(Outcome::ok());
+    router.begin(&Request::of("patient")).finish(Outcome::ok());
+    let subjects = router.snapshot().arms[0].subjects;
+    assert_eq!((subjects.ended, subjects.abandoned, subjects.exposed), (2, 1, 2));
+}

@@ -19,6 +19,7 @@ use pilotage::route::layer::{Holdout, LayerRange};
 use pilotage::route::switch::{Slot, TrafficSwitch};
 use pilotage::serve::builder::Fallback;
 use pilotage::serve::guard::{Guard, OwnedGuard};
+use pilotage::serve::limit::CandidateLimit;
 use pilotage::serve::request::{OverrideKey, Request};
 use pilotage::serve::router::{Retired, Router};
 use pilotage::share::TrafficShare;
@@ -175,6 +176,7 @@ struct Met {
     fell_back: AtomicU64,
     nobody_stood_in: AtomicU64,
     too_late: AtomicU64,
+    left_too_late: AtomicU64,
     draining: AtomicU64,
     refused_tables: AtomicU64,
     ended_elsewhere: AtomicU64,
@@ -218,6 +220,14 @@ impl<'r> History<'r> {
     }
 
     /// Which late answer is a timeout is the router's rule, told once more.
+    /// How a call that is dropped now is booked.
+    fn dropped(&self, began: Moment) -> Status {
+        match self.booked(began, Status::Ok) {
+            Status::Timeout => Status::Timeout,
+            _ => Status::Cancelled,
+        }
+    }
+
     fn booked(&self, began: Moment, status: Status) -> Status {
         let late = self.clock.now().since(began) > DEADLINE;
         if status == Status::Ok && late {
@@ -340,14 +350,18 @@ impl<'r> History<'r> {
             }
             Step::Leave { which } => {
                 let which = usize::from(which);
-                let arm = if which % 2 == 0 && !self.guards.is_empty() {
-                    self.guards.swap_remove(which % self.guards.len()).2.arm()
+                let (began, arm) = if which % 2 == 0 && !self.guards.is_empty() {
+                    let (began, _, guard) = self.guards.swap_remove(which % self.guards.len());
+                    (began, guard.arm())
                 } else if !self.owned.is_empty() {
-                    self.owned.swap_remove(which % self.owned.len()).2.arm()
+                    let (began, _, guard) = self.owned.swap_remove(which % self.owned.len());
+                    (began, guard.arm())
                 } else {
                     return Ok(());
                 };
-                self.books.end(arm, Status::Cancelled);
+                let dropped = self.dropped(began);
+                Met::note(&self.met.left_too_late, u64::from(dropped == Status::Timeout));
+                self.books.end(arm, dropped);
             }
             Step::Predict(who, script) => self.predict(who, script)?,
             Step::Burst(calls) => {
@@ -473,6 +487,8 @@ fn history(start: Start, steps: Vec<Step>, met: &Met) -> Result<(), TestCaseErro
         .clock(clock.clone())
         .deadline(DEADLINE)
         .fallback(fallback)
+        // Who finds no room is told apart in `limit.rs`.
+        .candidate_limit(CandidateLimit::Unlimited)
         .segments(["free", "paid"])
         .size(Size { arms: MAX_ARMS, shards: 1, records: 8, subjects: 64 });
     if trips {
@@ -503,11 +519,13 @@ fn history(start: Start, steps: Vec<Step>, met: &Met) -> Result<(), TestCaseErro
         history.walk(step)?;
     }
     history.compare()?;
-    for (_, _, guard) in history.guards.drain(..) {
-        history.books.end(guard.arm(), Status::Cancelled);
+    for (began, _, guard) in std::mem::take(&mut history.guards) {
+        let dropped = history.dropped(began);
+        history.books.end(guard.arm(), dropped);
     }
-    for (_, _, guard) in history.owned.drain(..) {
-        history.books.end(guard.arm(), Status::Cancelled);
+    for (began, _, guard) in std::mem::take(&mut history.owned) {
+        let dropped = history.dropped(began);
+        history.books.end(guard.arm(), dropped);
     }
     history.compare()?;
     prop_assert_eq!(history.books.in_flight(), [0; MAX_ARMS]);

@@ -129,6 +129,7 @@ pub struct Books {
     pub started: [u64; MAX_ARMS],
     pub ended: [[u64; 5]; MAX_ARMS],
     pub fell_back: [u64; MAX_ARMS],
+    pub diverted: [u64; MAX_ARMS],
 }
 
 impl Books {
@@ -139,6 +140,7 @@ impl Books {
             books.started[arm] = counts.started;
             books.ended[arm] = Status::ALL.map(|status| counts.of(status));
             books.fell_back[arm] = counts.fell_back;
+            books.diverted[arm] = counts.diverted;
             assert_eq!(
                 counts.started,
                 counts.ended.iter().sum::<u64>() + counts.in_flight(),
@@ -152,6 +154,12 @@ impl Books {
         self.ended[arm.index()][status.index()] += 1;
     }
 
+    /// A call that was begun by hand and ended so.
+    pub fn end_by_hand(&mut self, arm: Arm, diverted: bool, status: Status) {
+        self.diverted[arm.index()] += u64::from(diverted);
+        self.end(arm, status);
+    }
+
     pub fn in_flight(&self) -> [u64; MAX_ARMS] {
         std::array::from_fn(|arm| self.started[arm] - self.ended[arm].iter().sum::<u64>())
     }
@@ -161,6 +169,7 @@ impl Books {
         for arm in 0..MAX_ARMS {
             self.started[arm] += other.started[arm];
             self.fell_back[arm] += other.fell_back[arm];
+            self.diverted[arm] += other.diverted[arm];
             for (mine, theirs) in self.ended[arm].iter_mut().zip(other.ended[arm]) {
                 *mine += theirs;
             }

@@ -6,6 +6,7 @@ mod calls;
 mod conservation;
 mod crowd;
 mod ledger;
+mod limit;
 mod shadow;
 mod truth;
 

@@ -114,3 +114,21 @@ fn a_sealed_ticket_travels_and_a_forged_one_does_not_open() {
     let forged: SealedTicket = sealed.replacen(&sealed[..1], digit, 1).parse().unwrap();
     assert_eq!(forged.open(&key), Err(TicketError::Forged));
 }
+
+#[test]
+fn an_old_ticket_is_not_of_the_split_in_force_when_its_number_comes_again() {
+    let clock = pilotage::clock::ManualClock::new();
+    let router = Router::builder("again").clock(clock.clone()).stable("old", ()).build().unwrap();
+    router.deploy("new", ()).unwrap();
+    shift(&router, TrafficShare::ALL);
+    let ticket = || router.begin(&Request::of("user")).finish(Outcome::ok());
+    let (old, epoch) = (ticket(), router.split().epoch);
+    for _ in 0..65_536 {
+        clock.advance(std::time::Duration::from_millis(20));
+        shift(&router, TrafficShare::ALL);
+    }
+    assert_eq!(router.split().epoch, epoch);
+    assert_eq!(router.outcome(old, Outcome::correct(true)), Ok(Counted::Past));
+    assert_eq!(router.outcome(ticket(), Outcome::correct(true)), Ok(Counted::InForce));
+    assert_eq!((router.snapshot().arms[1].correct, router.totals()[1].correct), (1, 2));
+}

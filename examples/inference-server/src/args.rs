@@ -45,6 +45,12 @@ pub struct Options {
     pub cases: Option<PathBuf>,
     /// Address to listen on.
     pub listen: String,
+    /// Address of orders and of what is shown of rollouts.
+    pub admin: String,
+    /// Where rollouts are written down.
+    pub journal: Option<PathBuf>,
+    /// A file with the stages of rollouts, as JSON.
+    pub plan: Option<PathBuf>,
 }
 
 /// A command line that cannot be followed.
@@ -120,6 +126,9 @@ impl Options {
             "--page" => self.page = Some(value.into()),
             "--cases" => self.cases = Some(value.into()),
             "--listen" => self.listen = value,
+            "--admin" => self.admin = value,
+            "--journal" => self.journal = Some(value.into()),
+            "--plan" => self.plan = Some(value.into()),
             other => return Err(ArgsError(format!("`{other}` is not an option"))),
         }
         Ok(())
@@ -142,6 +151,9 @@ impl Default for Options {
             page: None,
             cases: None,
             listen: "127.0.0.1:8080".to_owned(),
+            admin: "127.0.0.1:8081".to_owned(),
+            journal: None,
+            plan: None,
         }
     }
 }
@@ -150,7 +162,8 @@ fn number<T: FromStr>(option: &str, value: &str) -> Result<T, ArgsError> {
     value.parse().map_err(|_| ArgsError(format!("{option} `{value}` is not a whole number")))
 }
 
-const SERVE: &[&str] = &["--baseline", "--candidate", "--models", "--listen"];
+const SERVE: &[&str] =
+    &["--baseline", "--candidate", "--models", "--listen", "--admin", "--journal", "--plan"];
 const DEMO: &[&str] = &[
     "--baseline",
     "--candidate",
@@ -179,15 +192,26 @@ A real model behind HTTP, and its successor rolled out through Pilotage.
 
 inference-server serve --baseline NAME [--candidate NAME]
     Serves NAME; with a candidate, rolls it out. PILOTAGE_TOKEN in the environment is the
-    password of POST /rollout/abort, /rollout/promote and /rollout/kill.
+    password of orders; without it none are taken.
       --models DIR     one folder a model     [examples/inference-server/models]
-      --listen ADDR    where to listen        [127.0.0.1:8080]
+      --listen ADDR    where users are served [127.0.0.1:8080]
+      --admin ADDR     where orders are taken and GET /rollout shows how things stand; on
+                       threads and connections of its own  [127.0.0.1:8081]
+      --journal FILE   writes rollouts down there. A restart then goes on where the last process
+                       was: a promoted model serves, a rollout under way goes on, and a candidate
+                       whose rollout is over begins again by an order only  [nothing is written]
+      --plan FILE      the stages, as JSON    [5 min of shadow, then 5, 25, 50 and 100 %]
+    SIGTERM or control-C answers what is under way (10 s at most) and leaves the rollout to the
+    next process.
+      curl localhost:8081/rollout?format=text
+      curl -X POST -H 'Authorization: Bearer TOKEN' localhost:8081/rollout/abort
+    Orders: abort, kill, pause, resume, approve, extend, retry, promote, start, drill, finish.
 
 inference-server demo
     Starts a server on a free port, replays labelled samples over HTTP and tells three stories.
     With --baseline and --candidate it tells the story of that pair alone.
       --baseline NAME --candidate NAME
-      --fault KIND     none, errors:RATE (0 to 1) or slow:FACTOR (over 1), in the canary  [none]
+      --fault KIND     none, hang, errors:RATE (0 to 1) or slow:FACTOR (over 1), in the canary  [none]
       --models DIR     one folder a model     [examples/inference-server/models]
       --samples DIR    a sample pack          [examples/inference-server/data/filetypes]
       --seed N         draws users and order  [1]
@@ -223,6 +247,25 @@ mod tests {
         let equals = read("demo --baseline=a --candidate=b --fault=errors:0.15 --seed=7");
         assert!(spaced.is_ok());
         assert_eq!(spaced, equals);
+    }
+
+    #[test]
+    fn a_server_has_an_address_for_operators_a_journal_and_a_plan() {
+        let line = "serve --baseline a --admin 127.0.0.1:0 --journal r.journal --plan p.json";
+        let Ok(Command::Serve(options)) = read(line) else { panic!("{line}") };
+        assert_eq!(options.admin, "127.0.0.1:0");
+        assert_eq!(options.journal, Some("r.journal".into()));
+        assert_eq!(options.plan, Some("p.json".into()));
+        let Ok(Command::Serve(options)) = read("serve --baseline a") else { panic!("serve") };
+        assert_ne!(options.admin, options.listen);
+        assert_eq!((options.journal, options.plan), (None, None));
+    }
+
+    #[test]
+    fn every_option_of_serve_is_explained() {
+        for option in SERVE {
+            assert!(USAGE.contains(option), "{option}");
+        }
     }
 
     #[test]

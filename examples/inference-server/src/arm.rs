@@ -38,6 +38,7 @@ impl Sabotage {
             Fault::None => 0,
             Fault::Errors(rate) => (rate * 4_294_967_296.0) as u64,
             Fault::Slow(factor) => ((factor * 1000.0) as u64) << 33,
+            Fault::Hang => HANG << 33,
         };
         self.word.store(word, Ordering::Release);
     }
@@ -70,6 +71,16 @@ impl ModelArm {
     #[must_use]
     pub const fn with_sabotage(classifier: Arc<Classifier>, sabotage: Arc<Sabotage>) -> Self {
         Self { classifier, sabotage }
+    }
+
+    /// Asks a real sample, past the router, and says what is wrong with the answer.
+    ///
+    /// # Errors
+    ///
+    /// Why the model gave none.
+    pub fn probe(&self) -> Result<(), String> {
+        let answer = self.classifier.classify(PROBE, Confidence::Raw);
+        answer.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -104,6 +115,10 @@ impl SyncModel for ModelArm {
     }
 }
 
+/// A content like those that users send.
+const PROBE: &[u8] = include_bytes!("arm.rs");
+/// A factor in thousandths that ends at the longest sleep.
+const HANG: u64 = (1 << 31) - 1;
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Reply {
     pub headers: Vec<String>,
     /// The body, `Null` where it is not JSON.
     pub body: Value,
+    /// The body as it came, where it is text.
+    pub plain: String,
 }
 
 impl Client {
@@ -127,8 +129,9 @@ impl Reply {
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
+        let plain = String::from_utf8_lossy(&body).into_owned();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Self { status, headers, body })
+        Ok(Self { status, headers, body, plain })
     }
 
     fn closes(&self) -> bool {

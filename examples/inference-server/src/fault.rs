@@ -13,12 +13,14 @@ pub enum Fault {
     Errors(f64),
     /// Each call takes this many times as long, above 1 and up to 100.
     Slow(f64),
+    /// Each call takes ten seconds longer.
+    Hang,
 }
 
 /// A fault that is not understood.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "expected none, errors:RATE with a rate above 0 and up to 1, or slow:FACTOR with a factor above 1 and up to 100"
+    "expected none, hang, errors:RATE with a rate above 0 and up to 1, or slow:FACTOR with a factor above 1 and up to 100"
 )]
 pub struct FaultError;
 
@@ -29,6 +31,7 @@ impl FromStr for Fault {
         let number = |text: &str| text.parse::<f64>().map_err(|_| FaultError);
         match text.split_once(':') {
             None if text == "none" => Ok(Self::None),
+            None if text == "hang" => Ok(Self::Hang),
             Some(("errors", rate)) => {
                 let rate = number(rate)?;
                 if rate > 0.0 && rate <= 1.0 { Ok(Self::Errors(rate)) } else { Err(FaultError) }
@@ -50,6 +53,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("none"),
+            Self::Hang => f.write_str("hang"),
             Self::Errors(rate) => write!(f, "errors:{rate}"),
             Self::Slow(factor) => write!(f, "slow:{factor}"),
         }
@@ -62,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_fault_reads_back_as_it_was_written() {
-        for text in ["none", "errors:0.15", "slow:3"] {
+        for text in ["none", "hang", "errors:0.15", "slow:3"] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
     }

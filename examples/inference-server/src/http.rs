@@ -1,4 +1,4 @@
-//! The server's doors: what comes in over HTTP, and what goes out.
+//! What users send over HTTP, and what they are answered.
 //!
 //! Nothing here waits for a model on the reactor, and nothing is read further than its limit.
 //! Connections are taken by a loop of our own and not by `axum::serve`, because a user id of a
@@ -17,7 +17,6 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pilotage::machine::Order;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -27,12 +26,17 @@ use tokio::time::timeout;
 use crate::problem::Problem;
 use crate::service::Service;
 
-/// Serves until `stop` is ready, then lets the requests under way come to their end.
+/// Serves `app` on at most `places` connections until `stop` is ready, then lets the requests under
+/// way come to their end.
 ///
 /// A connection that fails takes nothing else with it.
-pub async fn serve(service: Arc<Service>, listener: TcpListener, stop: impl Future<Output = ()>) {
-    let app = routes(service);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve(
+    app: Router,
+    listener: TcpListener,
+    places: usize,
+    stop: impl Future<Output = ()>,
+) {
+    let places = Arc::new(Semaphore::new(places));
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -65,24 +69,35 @@ pub async fn serve(service: Arc<Service>, listener: TcpListener, stop: impl Futu
     let _ = timeout(PATIENCE, graceful.shutdown()).await;
 }
 
-fn routes(service: Arc<Service>) -> Router {
-    Router::new()
-        .route("/classify", post(classify))
-        .route("/outcome", post(outcome))
-        .route("/rollout", get(rollout))
-        .route("/rollout/abort", post(abort))
-        .route("/rollout/promote", post(promote))
-        .route("/rollout/kill", post(kill))
-        .route("/healthz", get(healthz))
-        .fallback(|| async {
+/// What is open to users.
+pub fn for_users(service: Arc<Service>) -> Router {
+    let hint = "GET /healthz or /readyz, POST /classify or /outcome; orders and GET /rollout are \
+                at the address of --admin";
+    unforeseen(
+        Router::new()
+            .route("/classify", post(classify))
+            .route("/outcome", post(outcome))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz)),
+        hint,
+    )
+    .with_state(service)
+}
+
+/// Answers in words for what is not there.
+pub(crate) fn unforeseen<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    hint: &'static str,
+) -> Router<S> {
+    routes
+        .fallback(move || async move {
             let error = "there is nothing at this address";
-            Problem::new(StatusCode::NOT_FOUND, error, "GET /healthz or /rollout, POST /classify")
+            Problem::new(StatusCode::NOT_FOUND, error, hint)
         })
         .method_not_allowed_fallback(|| async {
             let error = "this address does not take this method";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, error, "GET to look, POST to act")
         })
-        .with_state(service)
 }
 
 async fn classify(
@@ -121,48 +136,29 @@ async fn outcome(
     Ok(Json(json!({ "counted": counted })))
 }
 
-async fn rollout(State(service): State<Arc<Service>>) -> Json<Value> {
-    Json(service.status())
-}
-
-async fn healthz(State(service): State<Arc<Service>>) -> Json<Value> {
+/// The process lives.
+pub(crate) async fn healthz(State(service): State<Arc<Service>>) -> Json<Value> {
     Json(json!({ "status": "ok", "model": service.baseline() }))
 }
 
-async fn abort(state: State<Arc<Service>>, request: Request) -> Result<Json<Value>, Problem> {
-    order(&state, Order::Abort, request).await
-}
-
-async fn promote(state: State<Arc<Service>>, request: Request) -> Result<Json<Value>, Problem> {
-    order(&state, Order::PromoteStage, request).await
-}
-
-async fn kill(state: State<Arc<Service>>, request: Request) -> Result<Json<Value>, Problem> {
-    order(&state, Order::Kill, request).await
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Why {
-    who: Option<String>,
-    why: Option<String>,
-}
-
-async fn order(service: &Service, order: Order, request: Request) -> Result<Json<Value>, Problem> {
-    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    service.authorise(given)?;
-    let empty = request.headers().get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
-        && !request.headers().contains_key(header::TRANSFER_ENCODING);
-    let why: Why = if empty { Why::default() } else { json_body(request).await? };
-    let who = why.who.as_deref().unwrap_or("operator");
-    service.order(order, who, why.why.as_deref().unwrap_or("no reason given"))?;
-    Ok(Json(json!({ "ordered": order })))
+/// It should be sent requests.
+pub(crate) async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    match service.readiness() {
+        Ok(()) => Json(json!({ "status": "ready", "model": service.baseline() })).into_response(),
+        Err(why) => {
+            let remedy = "send requests to another server meanwhile";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, why, remedy).into_response()
+        }
+    }
 }
 
 async fn json_body<T: for<'de> Deserialize<'de>>(request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let body = read(&head.headers, body, JSON_LIMIT).await?;
-    serde_json::from_slice(&body).map_err(|error| {
+    parsed(&read(&head.headers, body, JSON_LIMIT).await?)
+}
+
+pub(crate) fn parsed<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
         Problem::bad(format!("the body is not the JSON expected: {error}"), "see the README")
     })
 }
@@ -190,7 +186,7 @@ fn text(headers: &HeaderMap, name: &str, longest: usize) -> Result<Option<String
 
 /// The body, unless it is larger than `limit`, broken off, or too slow in coming. A body that says
 /// beforehand that it is too large is not read at all.
-async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -218,15 +214,15 @@ impl From<Problem> for Response {
     }
 }
 
-/// Connections served at once; more wait to be accepted.
-const CONNECTIONS: usize = 128;
+/// Connections of users served at once; more wait to be accepted.
+pub const CONNECTIONS: usize = 128;
 /// How long a client may take for its headers, or for its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most bytes of headers that are read before their length is complained about, in words up to
 /// here and by a bare 431 beyond.
 const HEADERS: usize = 2 << 20;
 /// The most bytes of a JSON body.
-const JSON_LIMIT: usize = 16 << 10;
+pub(crate) const JSON_LIMIT: usize = 16 << 10;
 const LONGEST_USER: usize = 256;
 const LONGEST_SEGMENT: usize = 64;
 const LONGEST_LABEL: usize = 64;

@@ -1,6 +1,8 @@
 //! `inference-server serve`, `demo` and `compare`.
 
 use std::error::Error;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +12,12 @@ use inference_server::compare::compare;
 use inference_server::demo;
 use inference_server::model::{Classifier, Confidence};
 use inference_server::pack;
+use inference_server::restart::{self, Begun};
+use inference_server::rollouts::{Loud, RolloutSettings};
 use inference_server::running::Running;
-use inference_server::service::{Loud, Service, Settings};
+use inference_server::service::Settings;
 use inference_server::shadowed::shadow;
+use inference_server::signals::Signals;
 use pilotage::rollout::plan::Plan;
 
 fn main() -> ExitCode {
@@ -75,26 +80,43 @@ fn run_serve(options: &Options) -> Result<(), Failure> {
         eprintln!("error: serve wants --baseline; `inference-server help` shows the usage");
         std::process::exit(2);
     };
-    let baseline = Arc::new(Classifier::load(&options.models, baseline)?);
+    let mut signals = Signals::new()?;
     let token = std::env::var("PILOTAGE_TOKEN").ok().filter(|token| !token.is_empty());
-    let service = Service::start(baseline, &Settings { token, ..Settings::default() })?;
-    let running = Running::start(Arc::clone(&service), &options.listen)?;
-    println!("{} serves at http://{}", service.baseline(), running.address());
-    if let Some(candidate) = &options.candidate {
-        match roll_out(&service, options, candidate) {
-            Ok(()) => println!("{candidate} is being rolled out; see /rollout"),
-            Err(error) => {
-                // The candidate's trouble is not the users': the baseline serves.
-                eprintln!("error: {candidate} is not rolled out: {error}");
-                service.note_failure(error.to_string());
-            }
-        }
+    let plan = match &options.plan {
+        Some(path) => read_plan(path)?,
+        None => Plan::quick(),
+    };
+    let rollouts = RolloutSettings {
+        models: options.models.clone(),
+        journal: options.journal.clone(),
+        plan,
+        loud: Loud::Yes,
+        ..RolloutSettings::default()
+    };
+    let settings = Settings { token, rollouts, ..Settings::default() };
+    let Begun { service, said } =
+        restart::begin(baseline, options.candidate.as_deref(), &settings)?;
+    let admin = Running::admin(Arc::clone(&service), &options.admin)
+        .map_err(|error| format!("--admin {}: {error}", options.admin))?;
+    let users = Running::start(Arc::clone(&service), &options.listen)
+        .map_err(|error| format!("--listen {}: {error}", options.listen))?;
+    println!("{} serves at http://{}", service.baseline(), users.address());
+    println!("orders and GET /rollout at http://{}", admin.address());
+    for sentence in said {
+        eprintln!("{sentence}");
     }
-    running.wait_for_interrupt()?;
+    signals.wait();
+    // Whoever reads this may be gone already.
+    let _ = writeln!(io::stdout(), "the server answers what is under way, and ends");
+    service.drain();
+    let drained = std::thread::spawn(move || drop(users));
+    // A second signal ends the patience.
+    while !drained.is_finished() && !signals.comes_within(Duration::from_millis(20)) {}
+    service.rollouts().leave();
     Ok(())
 }
 
-fn roll_out(service: &Service, options: &Options, candidate: &str) -> Result<(), Failure> {
-    let candidate = Arc::new(Classifier::load(&options.models, candidate)?);
-    service.roll_out(candidate, Arc::default(), Plan::quick(), Duration::from_secs(1), Loud::Yes)
+fn read_plan(path: &Path) -> Result<Plan, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::CallError;
 use crate::ticket::ReceiptError;
@@ -13,18 +13,38 @@ use crate::ticket::ReceiptError;
 pub struct Problem {
     status: StatusCode,
     error: String,
-    remedy: &'static str,
+    remedy: String,
+    /// What else the client should know.
+    more: Option<Box<Value>>,
 }
 
 impl Problem {
     /// A problem with this status.
-    pub fn new(status: StatusCode, error: impl Into<String>, remedy: &'static str) -> Self {
-        Self { status, error: error.into(), remedy }
+    pub fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { status, error: error.into(), remedy: remedy.into(), more: None }
+    }
+
+    /// The same, with these further fields.
+    #[must_use]
+    pub fn with(mut self, more: Value) -> Self {
+        self.more = Some(Box::new(more));
+        self
     }
 
     /// The client sent something that cannot be used.
-    pub fn bad(error: impl Into<String>, remedy: &'static str) -> Self {
+    pub fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, remedy)
+    }
+
+    /// What the client wants does not go with how things stand.
+    pub fn conflict(error: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, error, remedy)
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn error(&self) -> &str {
+        &self.error
     }
 
     /// The body is larger than `limit` bytes.
@@ -59,10 +79,21 @@ impl From<ReceiptError> for Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.error, self.remedy)
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Json(json!({ "error": self.error, "remedy": self.remedy }));
-        let mut response = (self.status, body).into_response();
+        let mut body = json!({ "error": self.error, "remedy": self.remedy });
+        if let (Value::Object(body), Some(Value::Object(more))) =
+            (&mut body, self.more.map(|more| *more))
+        {
+            body.extend(more);
+        }
+        let mut response = (self.status, Json(body)).into_response();
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

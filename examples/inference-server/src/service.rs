@@ -3,34 +3,27 @@
 //! Inference runs on threads of its own, a bounded number with a bounded queue; a request that
 //! finds the queue full is turned away and counted. The candidate's shadow has its own threads.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use pilotage::alert::alert::Alert;
-use pilotage::alert::alerter::FnAlerter;
-use pilotage::control::driver::Driver;
-use pilotage::control::pilot::{OrderError, Pilot};
 use pilotage::control::pool::WorkerPool;
-use pilotage::ids::Arm;
-use pilotage::machine::Order;
+use pilotage::ids::{Arm, Epoch};
 use pilotage::outcome::{Outcome, Status};
-use pilotage::rollout::plan::Plan;
 use pilotage::serve::executor::Executor;
 use pilotage::serve::request::Request;
 use pilotage::serve::router::{Counted, OutcomeError, Router};
-use pilotage::serve::shadow_lane::{LaneOptions, Offer, ShadowLane};
-use serde_json::{Value, json};
+use pilotage::serve::shadow_lane::Offer;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use crate::arm::{ModelArm, Sabotage};
+use crate::arm::ModelArm;
 use crate::model::{Answer, Classifier};
 use crate::problem::Problem;
+use crate::rollouts::{RolloutSettings, Rollouts};
 use crate::ticket::{Receipt, Sealer, fingerprint};
 
 /// How a server is set up.
@@ -44,46 +37,40 @@ pub struct Settings {
     pub threads: usize,
     /// Requests that wait for such a thread.
     pub queue: usize,
+    /// Where counting of splits begins, after a restart that goes on with a rollout.
+    pub epoch: Option<Epoch>,
+    /// How rollouts are made.
+    pub rollouts: RolloutSettings,
 }
 
 impl Default for Settings {
     /// No token, contents of 1 MiB, two threads, 64 waiting requests.
     fn default() -> Self {
-        Self { token: None, body_limit: 1 << 20, threads: 2, queue: 64 }
+        let rollouts = RolloutSettings::default();
+        Self { token: None, body_limit: 1 << 20, threads: 2, queue: 64, epoch: None, rollouts }
     }
 }
 
-/// A server without its socket.
+/// A server without its sockets.
 #[derive(Debug)]
 pub struct Service {
     router: Router<ModelArm>,
     workers: WorkerPool,
-    rollout: OnceLock<Rollout>,
-    /// Why the candidate is not being rolled out.
-    failed: OnceLock<String>,
-    alerts: Arc<Mutex<VecDeque<Alert>>>,
+    queue: Queue,
+    rollouts: Rollouts,
     sealer: Sealer,
     token: Option<[u8; 32]>,
     body_limit: usize,
     overloaded: AtomicU64,
+    draining: AtomicBool,
 }
 
-/// What stands beside the router while a candidate is being rolled out.
-#[derive(Debug)]
-struct Rollout {
-    pilot: Pilot,
-    lane: ShadowLane<ModelArm>,
-    /// Ticks as long as it is kept.
-    _driver: Driver,
-}
-
-/// Whether alerts are also written to standard error.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Loud {
-    /// They are.
-    Yes,
-    /// They are only kept.
-    No,
+/// Requests that wait for a thread.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: AtomicUsize,
+    /// Since when requests wait without one of them being begun.
+    stuck_since: Mutex<Option<Instant>>,
 }
 
 /// What a user is told.
@@ -97,7 +84,7 @@ pub struct Classified {
     pub ticket: String,
 }
 
-/// A server or rollout that cannot start.
+/// A server that cannot start.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service {
@@ -108,74 +95,35 @@ impl Service {
     /// When the system gives no threads or random numbers.
     pub fn start(baseline: Arc<Classifier>, settings: &Settings) -> Result<Arc<Self>, StartError> {
         let name = baseline.name().to_owned();
+        let builder =
+            Router::builder("file-type").stable(&name, ModelArm::new(baseline)).segments(SEGMENTS);
+        let router = match settings.epoch {
+            Some(epoch) => builder.epoch(epoch).build()?,
+            None => builder.build()?,
+        };
         Ok(Arc::new(Self {
-            router: Router::builder("file-type")
-                .stable(&name, ModelArm::new(baseline))
-                .segments(SEGMENTS)
-                .build()?,
+            rollouts: Rollouts::new(router.clone(), settings.rollouts.clone()),
+            router,
             workers: WorkerPool::new("inference", settings.threads, settings.queue)?,
-            rollout: OnceLock::new(),
-            failed: OnceLock::new(),
-            alerts: Arc::default(),
+            queue: Queue::default(),
             sealer: Sealer::new()?,
             token: settings.token.as_ref().map(|token| Sha256::digest(token.as_bytes()).into()),
             body_limit: settings.body_limit,
             overloaded: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
         }))
     }
 
-    /// Begins to roll `candidate` out by `plan`, looking every `every`.
-    ///
-    /// # Errors
-    ///
-    /// When a rollout was begun before, or this one cannot begin. The baseline goes on serving.
-    pub fn roll_out(
-        &self,
-        candidate: Arc<Classifier>,
-        sabotage: Arc<Sabotage>,
-        plan: Plan,
-        every: Duration,
-        loud: Loud,
-    ) -> Result<(), StartError> {
-        if self.rollout.get().is_some() {
-            return Err("this server has a rollout already; start another for the next".into());
-        }
-        let name = candidate.name().to_owned();
-        let arm = Arc::new(ModelArm::with_sabotage(candidate, sabotage));
-        let same = |old: &Answer, new: &Answer| f64::from(u8::from(old.label == new.label));
-        let threads = WorkerPool::new("shadow", SHADOW_THREADS, SHADOW_QUEUE)?;
-        let lane = ShadowLane::new(Arc::clone(&arm), threads, same, LaneOptions::default())?;
-        let alerts = Arc::clone(&self.alerts);
-        let alerter = FnAlerter(move |alert: &Alert| {
-            if loud == Loud::Yes {
-                eprintln!("{alert}");
-            }
-            let mut alerts = alerts.lock().unwrap_or_else(PoisonError::into_inner);
-            if alerts.len() == ALERTS {
-                alerts.pop_front();
-            }
-            alerts.push_back(alert.clone());
-        });
-        let pilot = Pilot::builder().alerter(alerter).shadow(lane.clone()).start(
-            &self.router,
-            &name,
-            arm,
-            plan,
-        )?;
-        let driver = pilot.spawn(every)?;
-        let _ = self.rollout.set(Rollout { pilot, lane, _driver: driver });
-        Ok(())
-    }
-
-    /// Notes why there is no rollout, for people who look at `GET /rollout`.
-    pub fn note_failure(&self, why: String) {
-        let _ = self.failed.set(why); // the first reason is the one that matters
+    /// Its rollouts.
+    #[must_use]
+    pub const fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
     }
 
     /// The name of the model that is the baseline now.
     #[must_use]
     pub fn baseline(&self) -> String {
-        self.router.model_name(Arm::BASELINE).map_or_else(String::new, String::from)
+        self.rollouts.baseline()
     }
 
     /// The router, to read counts from.
@@ -184,16 +132,37 @@ impl Service {
         &self.router
     }
 
-    /// The rollout's pilot, once there is a rollout.
+    /// Requests that were turned away since the queue was full.
     #[must_use]
-    pub fn pilot(&self) -> Option<&Pilot> {
-        self.rollout.get().map(|rollout| &rollout.pilot)
+    pub fn overloaded(&self) -> u64 {
+        self.overloaded.load(Ordering::Relaxed)
     }
 
-    /// The alerts so far, oldest first; the last [`ALERTS`] of them.
-    #[must_use]
-    pub fn alerts(&self) -> Vec<Alert> {
-        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// From now on it is not ready: the process is about to end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Why it should be sent no requests at present.
+    ///
+    /// # Errors
+    ///
+    /// The reason, in one sentence.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err("the server is about to end".to_owned());
+        }
+        if self.router.model(Arm::BASELINE).is_none() {
+            return Err("no model is loaded".to_owned());
+        }
+        match self.queue.stuck_for() {
+            Some(stuck) if stuck > STUCK => Err(format!(
+                "{} requests wait, and none was begun for {} s",
+                self.queue.waiting.load(Ordering::Relaxed),
+                stuck.as_secs()
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The most bytes of a content.
@@ -216,12 +185,15 @@ impl Service {
         let (sender, answer) = oneshot::channel();
         let service = Arc::clone(self);
         let job = Box::new(move || {
+            service.queue.begun();
             // Whoever went away while waiting is not served: no call begins.
             if !sender.is_closed() {
                 service.classify_here(&user, segment.as_deref(), &content, sender);
             }
         });
+        self.queue.waits();
         if self.workers.spawn(job).is_err() {
+            self.queue.left();
             self.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Problem::overloaded());
         }
@@ -262,7 +234,7 @@ impl Service {
             }),
             Err(error) => Err(error.into()),
         });
-        if let Some(rollout) = self.rollout.get().filter(|_| by_baseline) {
+        if let Some(rollout) = self.rollouts.present().filter(|_| by_baseline) {
             rollout.lane.offer(&request, || Offer {
                 input: content.into(),
                 bytes: content.len(),
@@ -291,7 +263,7 @@ impl Service {
             }
             _ => Problem::new(StatusCode::NOT_FOUND, error.to_string(), "send a ticket once given"),
         })?;
-        if let Some(rollout) = self.rollout.get() {
+        if let Some(rollout) = self.rollouts.present() {
             let right = move |answer: &Answer| fingerprint(answer.label.as_bytes()) == truth;
             rollout.lane.truth(receipt.content, right);
         }
@@ -301,18 +273,6 @@ impl Service {
             Counted::SameUnit => "same_sample",
             _ => "counted",
         })
-    }
-
-    /// Everything there is to know of the rollout and the server.
-    #[must_use]
-    pub fn status(&self) -> Value {
-        let server = json!({
-            "baseline": self.baseline(),
-            "overloaded": self.overloaded.load(Ordering::Relaxed),
-            "alerts": self.alerts(),
-        });
-        let rollout = self.pilot().map(Pilot::status);
-        json!({ "server": server, "rollout": rollout, "no_rollout_because": self.failed.get() })
     }
 
     /// Whether `given`, an `Authorization` header, may give orders.
@@ -326,7 +286,7 @@ impl Service {
             let remedy = "start the server with PILOTAGE_TOKEN in its environment";
             return Err(Problem::new(StatusCode::FORBIDDEN, error, remedy));
         };
-        let given = given.and_then(|given| given.strip_prefix(b"Bearer ")).unwrap_or_default();
+        let given = given.and_then(bearer).unwrap_or_default();
         // Hashes are compared, of one length and in constant time, so that timing tells nothing.
         if Sha256::digest(given).as_slice().ct_eq(expected).into() {
             return Ok(());
@@ -334,34 +294,74 @@ impl Service {
         let remedy = "send Authorization: Bearer with the server's PILOTAGE_TOKEN";
         Err(Problem::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong", remedy))
     }
+}
 
-    /// Gives an order to the pilot.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem`] when there is no rollout to give it to.
-    pub fn order(&self, order: Order, who: &str, why: &str) -> Result<(), Problem> {
-        let Some(pilot) = self.pilot() else {
-            let error = "no rollout is under way";
-            let remedy = "start the server with --candidate";
-            return Err(Problem::new(StatusCode::CONFLICT, error, remedy));
-        };
-        pilot.order(order, who, why).map_err(|error| match error {
-            OrderError::Over { .. } => {
-                let remedy = "look at GET /rollout; a new rollout needs a new start";
-                Problem::new(StatusCode::CONFLICT, error.to_string(), remedy)
-            }
-            OrderError::Full => Problem::overloaded(),
-            _ => Problem::bad(error.to_string(), "name who gives the order in a few words"),
-        })
+impl Queue {
+    fn waits(&self) {
+        if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.since(Some(Instant::now()));
+        }
     }
+
+    fn begun(&self) {
+        let left = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
+        self.since((left > 0).then(Instant::now));
+    }
+
+    /// A request that was turned away waits no longer; that is no sign of life.
+    fn left(&self) {
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.since(None);
+        }
+    }
+
+    fn since(&self, since: Option<Instant>) {
+        *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn stuck_for(&self) -> Option<Duration> {
+        let since = *self.stuck_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.filter(|_| self.waiting.load(Ordering::Acquire) > 0).map(|since| since.elapsed())
+    }
+}
+
+/// The token of an `Authorization` header; the scheme's name is taken in any case (RFC 9110, 11.1).
+fn bearer(given: &[u8]) -> Option<&[u8]> {
+    let given = given.trim_ascii();
+    let space = given.iter().position(u8::is_ascii_whitespace)?;
+    let (scheme, token) = given.split_at(space);
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
 }
 
 /// Segments of users that are told apart.
 const SEGMENTS: [&str; 2] = ["free", "premium"];
-/// Threads that ask the candidate in a shadow: as many as ask the baseline, so that it keeps up.
-const SHADOW_THREADS: usize = 2;
-/// Shadow calls that wait.
-const SHADOW_QUEUE: usize = 256;
-/// Alerts that are kept for `GET /rollout`.
-const ALERTS: usize = 64;
+/// How long requests may wait without one being begun before it is not ready.
+const STUCK: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_is_one_in_any_case_and_with_spaces_around_it() {
+        for given in ["Bearer a b", "bearer a b", "BEARER   a b ", " bEaReR\ta b"] {
+            assert_eq!(bearer(given.as_bytes()), Some(&b"a b"[..]), "{given:?}");
+        }
+        for given in ["", "Bearer", "Bearera b", "Basic a b", "a b Bearer"] {
+            assert_eq!(bearer(given.as_bytes()), None, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn requests_that_are_turned_away_do_not_make_a_stuck_queue_look_alive() {
+        let queue = Queue::default();
+        assert_eq!(queue.stuck_for(), None);
+        queue.waits();
+        let stuck = queue.stuck_for().unwrap();
+        queue.waits();
+        queue.left();
+        assert!(queue.stuck_for().unwrap() >= stuck);
+        queue.begun();
+        assert_eq!(queue.stuck_for(), None);
+    }
+}

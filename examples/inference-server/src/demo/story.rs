@@ -23,8 +23,9 @@ use crate::demo::report::{Outcome, Report, Times};
 use crate::fault::Fault;
 use crate::model::{Classifier, Confidence, LoadError};
 use crate::pack::Sample;
+use crate::rollouts::RolloutSettings;
 use crate::running::Running;
-use crate::service::{Loud, Service, Settings, StartError};
+use crate::service::{Service, Settings, StartError};
 
 /// A rollout to be told.
 #[derive(Debug)]
@@ -78,24 +79,23 @@ impl Story {
     ///
     /// When the server or the rollout cannot start.
     pub fn tell(&self, live: bool) -> Result<Report, StartError> {
-        let service = Service::start(Arc::clone(&self.baseline), &Settings::default())?;
+        let plan = plan(self.samples.len())?;
+        let rollouts =
+            RolloutSettings { plan: plan.clone(), every: TICK, ..RolloutSettings::default() };
+        let settings = Settings { rollouts, ..Settings::default() };
+        let service = Service::start(Arc::clone(&self.baseline), &settings)?;
         let running = Running::start(Arc::clone(&service), "127.0.0.1:0")?;
         let candidate = match &self.candidate {
             Ok(candidate) => Arc::clone(candidate),
             Err(error) => return self.without_candidate(&service, &running, error),
         };
-        let plan = plan(self.samples.len())?;
         let sabotage = Arc::new(Sabotage::default());
         let began = Instant::now();
         let moment = service.router().clock().now();
-        service.roll_out(
-            Arc::clone(&candidate),
-            Arc::clone(&sabotage),
-            plan.clone(),
-            TICK,
-            Loud::No,
-        )?;
-        let pilot = service.pilot().ok_or("the rollout that was just begun is gone")?;
+        service.rollouts().roll_out(Arc::clone(&candidate), Arc::clone(&sabotage))?;
+        let present = service.rollouts().present();
+        let present = present.ok_or("the rollout that was just begun is gone")?;
+        let pilot = &present.pilot;
         let crowd = Crowd::gather(running.address(), Arc::clone(&self.samples), self.seed);
 
         let mut line = Line::new(live);
@@ -198,9 +198,10 @@ impl Story {
                 })
                 .collect(),
             alerts: service
+                .rollouts()
                 .alerts()
                 .iter()
-                .map(|alert| (alert.at.since(moment).as_secs_f64(), alert.to_string()))
+                .map(|told| (told.alert.at.since(moment).as_secs_f64(), told.alert.to_string()))
                 .collect(),
             frames,
         })
@@ -213,7 +214,7 @@ impl Story {
         running: &Running,
         error: &LoadError,
     ) -> Result<Report, StartError> {
-        service.note_failure(error.to_string());
+        service.rollouts().note(error.to_string());
         let after = self.ask_again(running, &self.baseline)?;
         Ok(Report {
             story: self.title.clone(),

@@ -1,18 +1,11 @@
 //! What the program does with files and arguments that cannot be used.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-
-use inference_server::client::Client;
+use std::process::Output;
 
 use crate::onnx::{CONFIG, Flaw, network};
-use crate::stage::{Folder, RUST, models};
-
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_inference-server"))
-}
+use crate::server::{Process, program};
+use crate::stage::{Folder, RUST, models, soon};
 
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
@@ -29,7 +22,7 @@ fn assert_fails(output: &Output, code: i32, hints: &[&str]) {
 }
 
 fn serve(folder: &Path, model: &str) -> Output {
-    let listen = ["--listen", "127.0.0.1:0"];
+    let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     program()
         .args(["serve", "--baseline", model, "--models"])
         .arg(folder)
@@ -45,6 +38,8 @@ fn bad_arguments_are_named_and_give_code_2() {
     assert_fails(&run(&["demo", "--seed", "x"]), 2, &["--seed `x`"]);
     assert_fails(&run(&["serve"]), 2, &["--baseline"]);
     assert_fails(&run(&["compare", "--baseline", "a"]), 2, &["--candidate"]);
+    let nowhere = ["serve", "--baseline", "a", "--plan", "nowhere.json"];
+    assert_fails(&run(&nowhere), 1, &["nowhere.json"]);
     assert_eq!(run(&["help"]).status.code(), Some(0));
 }
 
@@ -103,16 +98,6 @@ fn a_pack_whose_index_disagrees_with_its_bytes_is_refused() {
     assert_fails(&output, 1, &["but the pack has 100000"]);
 }
 
-/// A server process, ended with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_candidate_that_cannot_be_loaded_leaves_stable_serving() {
     let folder = Folder::new("candidate");
@@ -122,28 +107,28 @@ fn a_candidate_that_cannot_be_loaded_leaves_stable_serving() {
     }
     folder.write("next/config.min.json", CONFIG);
     folder.write("next/model.onnx", b"not a model");
-    let arguments = ["serve", "--baseline", "stable", "--candidate", "next", "--listen"];
-    let child = program()
-        .args(arguments)
-        .args(["127.0.0.1:0", "--models"])
-        .arg(&folder.0)
-        .env_remove("PILOTAGE_TOKEN")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut process = Process(child);
-    let mut line = String::new();
-    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address: SocketAddr = line.trim().rsplit('/').next().unwrap().parse().unwrap();
-    let mut error = String::new();
-    BufReader::new(process.0.stderr.take().unwrap()).read_line(&mut error).unwrap();
-    assert!(error.contains("next is not rolled out") && error.contains("model.onnx"), "{error}");
+    let process = Process::start(&folder.0, &["--baseline", "stable", "--candidate", "next"]);
+    soon(|| process.log().contains("next is not rolled out"));
+    assert!(process.log().contains("model.onnx"), "{}", process.log());
 
-    let mut client = Client::new(address);
-    let reply = client.post("/classify", &[("x-user-id", "ann")], RUST).unwrap();
+    let reply = process.client().post("/classify", &[("x-user-id", "ann")], RUST).unwrap();
     assert_eq!((reply.status, reply.text("label")), (200, "rust"));
-    let status = client.get("/rollout").unwrap();
+    let status = process.operator().get("/rollout").unwrap();
     assert!(status.text("no_rollout_because").contains("model.onnx"), "{status:?}");
-    assert!(process.0.try_wait().unwrap().is_none(), "the server has ended");
+    let text = process.operator().get("/rollout?format=text").unwrap().plain;
+    assert!(text.starts_with("No rollout. stable serves everybody.\n! next is not"), "{text}");
+}
+
+#[test]
+fn an_address_that_is_taken_or_none_is_named_with_its_option() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let models = models().display().to_string();
+    let start = |listen: &str, admin: &str| {
+        let model = ["serve", "--baseline", "standard_v3_3", "--models", &models];
+        run(&[&model[..], &["--listen", listen, "--admin", admin]].concat())
+    };
+    assert_fails(&start("127.0.0.1:0", &taken), 1, &["--admin", &taken]);
+    assert_fails(&start(&taken, "127.0.0.1:0"), 1, &["--listen", &taken]);
+    assert_fails(&start("here", "127.0.0.1:0"), 1, &["--listen here"]);
 }

@@ -11,6 +11,7 @@ use inference_server::service::{Service, Settings};
 pub struct Stage {
     pub service: Arc<Service>,
     pub running: Running,
+    pub admin: Running,
 }
 
 impl Stage {
@@ -23,11 +24,22 @@ impl Stage {
         let model = Arc::new(Classifier::load(models, model).unwrap());
         let service = Service::start(model, settings).unwrap();
         let running = Running::start(Arc::clone(&service), "127.0.0.1:0").unwrap();
-        Self { service, running }
+        let admin = Running::admin(Arc::clone(&service), "127.0.0.1:0").unwrap();
+        Self { service, running, admin }
     }
 
     pub fn client(&self) -> Client {
         Client::new(self.running.address())
+    }
+
+    /// Speaks to where operators are heard.
+    pub fn operator(&self) -> Client {
+        Client::new(self.admin.address())
+    }
+
+    /// An order of somebody who may give it.
+    pub fn order(&self, name: &str, body: &str) -> Reply {
+        order(&mut self.operator(), name, body)
     }
 
     /// The answer to bytes sent as they are, on a connection of their own.
@@ -44,6 +56,24 @@ impl Stage {
             assert_eq!(arm.started, arm.ended.iter().sum::<u64>());
         }
     }
+}
+
+/// An order of somebody who may give it.
+pub fn order(client: &mut Client, name: &str, body: &str) -> Reply {
+    let right = [("authorization", "Bearer open sesame")];
+    client.post(&format!("/rollout/{name}"), &right, body.as_bytes()).unwrap()
+}
+
+/// Waits a few seconds for something.
+#[track_caller]
+pub fn soon(mut so: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it did not come");
 }
 
 /// Calls begun on the baseline so far.

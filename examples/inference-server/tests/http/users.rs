@@ -199,7 +199,7 @@ fn more_users_than_fit_are_turned_away_and_counted() {
     let (served, away) = (served.into_inner(), away.into_inner());
     assert_eq!(served + away, 16);
     assert!(away > 0, "sixteen users at once fitted into two places");
-    let status = stage.client().get("/rollout").unwrap();
+    let status = stage.operator().get("/rollout").unwrap();
     assert_eq!(status.body["server"]["overloaded"], away);
     assert_eq!(begun(&stage), served);
     stage.goes_on();

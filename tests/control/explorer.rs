@@ -232,7 +232,7 @@ impl World {
         let status = self.pilot.status();
         let waits = status.change.as_ref().map(|change| change.waits_for);
         match step {
-            Step::Tick => drop(self.pilot.tick()),
+            Step::Tick => _ = self.pilot.tick(),
             Step::Order(order) => {
                 let answer = self.pilot.order(order, "ann", "as the test wants it");
                 return self.answered(order, &status, waits, answer);
@@ -260,8 +260,8 @@ impl World {
 
     fn note(&mut self, waits: Option<&str>, what: [&'static str; 2]) {
         match waits {
-            Some("the journal") => drop(self.seen.insert(what[0])),
-            Some("the switch") => drop(self.seen.insert(what[1])),
+            Some("the journal") => _ = self.seen.insert(what[0]),
+            Some("the switch") => _ = self.seen.insert(what[1]),
             _ => {}
         }
     }

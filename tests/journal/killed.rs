@@ -166,7 +166,7 @@ fn killed_once(seed: u64, path: &std::path::Path, figures: &mut Figures) {
 }
 
 fn killed(runs: u64) {
-    let folder = folder("killed-at-random");
+    let folder = folder(&format!("killed-{runs}-times"));
     let mut figures = Figures::default();
     for seed in 0..runs {
         let path = folder.join(format!("{seed}.journal"));

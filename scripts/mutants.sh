@@ -44,7 +44,8 @@ for pair in solo_ring::loom_tests/solo_written solo_ring::loom_tests/solo_read \
     lender::loom_tests/call_went lender::loom_tests/call_back lender::loom_tests/take_back \
     lender::loom_tests/take_went lender::loom_tests/shut_first_only \
     lender::loom_tests/bulkhead_enter lender::loom_tests/bulkhead_leave \
-    lender::loom_tests/bulkhead_admits_all; do
+    lender::loom_tests/bulkhead_admits_all ownership::loom_tests/stopped_after_word \
+    ownership::loom_tests/stopped_ignored ownership::loom_tests/home_without_lock; do
     mutant=${pair#*/}
     if models "::${pair%/*}" --cfg "pilotage_mutant=\"$mutant\""; then
         echo "SURVIVED  $mutant"

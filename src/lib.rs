@@ -43,6 +43,7 @@ pub mod ids;
 pub mod outcome;
 pub mod share;
 pub mod stats;
+mod sync;
 
 pub mod alert;
 pub mod compare;

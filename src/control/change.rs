@@ -20,6 +20,7 @@ use crate::rollout::history::Line;
 use crate::rollout::journal::{Entry, Snapshot as Standing};
 use crate::rollout::pipeline::{End, Rollout, State};
 use crate::route::switch::SwitchError;
+use crate::share::TrafficShare;
 
 /// What became of something the machine was told.
 pub(super) struct Taken {
@@ -67,8 +68,8 @@ impl Pilot {
             state.change = Some(Change { to, proposal, journal, asked: None, obeyed: false });
             return Taken { effects: Vec::new(), journal, proposed: Some(number) };
         }
-        let promoted = |rollout: &Rollout| matches!(rollout.state(), State::Ended(ended) if ended.end == End::Promoted);
-        if before.is_live() && !after.is_live() && promoted(&after) {
+        let promoted = has_ended(&after, End::Promoted);
+        if before.is_live() && !after.is_live() && promoted {
             // From here on it cannot be taken back. Whoever does so at this moment has moved the
             // split, or finds that it is no longer ours: one of both, and the books say which.
             if !shared.ownership.release_promoted() {
@@ -79,11 +80,12 @@ impl Pilot {
         let back = takes_back(&effects).then(|| shared.ownership.return_home()).flatten();
         state.rollout = after;
         state.version += 1;
+        state.promoted &= promoted;
         let withdrawn = self.give_up_change(state);
         if let (Some(split), Some(outside)) = (back, &shared.outside) {
             // The split of this moment: a later one may be somebody else's.
             let over = !matches!(state.rollout.state(), State::Running(_));
-            outside.ask(split, if over { Kind::TakeBack } else { Kind::Keep });
+            outside.ask(split, if over { Kind::TakeBack } else { Kind::Back });
         }
         lines.iter().for_each(|line| state.note(line.clone()));
         let steps = !lines.is_empty();
@@ -97,17 +99,36 @@ impl Pilot {
     /// Gives up a step that was decided and is not in force, where the rollout does not wait for it.
     /// Says whether the journal has it, so that it must be begun anew.
     pub(super) fn give_up_change(&self, state: &mut PilotState) -> bool {
+        // What a restart found decided is part of an end: a promotion, or that nobody is left there.
+        let promoted = has_ended(&state.rollout, End::Promoted);
         let over = !matches!(state.rollout.state(), State::Running(_));
-        let Some(change) = state.change.take_if(|change| change.proposal.is_some() || over) else {
+        let contradicts = |to| match to {
+            Wanted::Promotion => !promoted,
+            Wanted::Share(share) => share > TrafficShare::NONE,
+        };
+        let Some(change) = state
+            .change
+            .take_if(|change| change.proposal.is_some() || over && contradicts(change.to))
+        else {
             return false;
         };
         if let (Some(outside), Some(_), true) =
             (&self.shared.outside, change.asked, self.shared.ownership.holds())
         {
-            // It may have obeyed: it is told what is in force here.
-            outside.ask(self.shared.plane.split(), Kind::Keep);
+            // It may have obeyed: it is told what is in force here, until it obeys.
+            outside.ask(self.shared.plane.split(), Kind::Back);
         }
         change.proposal.is_some()
+    }
+
+    /// Gives up a step that came too late. The journal has it, so it is begun anew: what is decided
+    /// next is decided without it.
+    fn withdraw(&self, state: &mut PilotState, now: Moment) {
+        if self.give_up_change(state) {
+            let split = self.shared.plane.split();
+            let entry = Entry::InForce { at: now, split, promoted: false };
+            self.write(state, now, entry, false, true);
+        }
     }
 
     /// Brings what was decided into force as far as that is possible now, and waits so long for what
@@ -164,7 +185,8 @@ impl Pilot {
             state.change = None; // it was stopped before it began
             return Next::Nothing;
         }
-        if paused && rises {
+        // Of a hand at the router the books hear with the next look; nothing goes up before that.
+        if rises && (paused || shared.ownership.is_stopped()) {
             return Next::Nothing;
         }
         if let (Some(job), Some(journal)) = (change.journal, &shared.journal) {
@@ -214,7 +236,7 @@ impl Pilot {
         let ends = change.proposal.as_ref().is_some_and(|one| !one.rollout.is_live());
         let stale = change.proposal.as_ref().is_some_and(|one| one.version != state.version);
         if stale {
-            self.give_up_change(state);
+            self.withdraw(state, now);
             return Next::Nothing;
         }
         loop {
@@ -230,7 +252,7 @@ impl Pilot {
                 Err(SwitchError::Superseded { .. }) => {}
                 Err(error) => {
                     if state.change.as_ref().is_some_and(|change| change.proposal.is_some()) {
-                        self.give_up_change(state);
+                        self.withdraw(state, now);
                     }
                     return match error {
                         // The next look hears of it.
@@ -344,7 +366,7 @@ impl Pilot {
     /// Waits a moment for what is being written, tries again what failed, and tells people.
     pub(super) fn settle_journal(&self, now: Moment) {
         let Some(journal) = &self.shared.journal else { return };
-        journal.wait_for_all(PATIENCE);
+        journal.wait_for_all(self.patience(PATIENCE));
         self.write_again(now, journal);
         self.tell_of_journal(now);
     }
@@ -393,7 +415,7 @@ impl Pilot {
         let keep = journal.unkept().map(|_| Box::new(self.standing(&state, now)));
         let job = journal.anew(self.standing(&state, now), Vec::new(), epoch, keep);
         drop(state);
-        let _ = journal.wait(job, PATIENCE);
+        let _ = journal.wait(job, self.patience(PATIENCE));
     }
 
     fn tell_of_step(&self, now: Moment, reason: String) {
@@ -431,9 +453,9 @@ impl Pilot {
             (true, false) => {
                 let why = outside.trouble().unwrap_or_else(|| "it has not answered yet".to_owned());
                 let summary = format!(
-                    "everybody is on the baseline in this process, and the traffic switch outside \
-                     has not been told ({why}); it is told again until it obeys; take the candidate \
-                     out there by hand"
+                    "the candidate has {} in this process, and the traffic switch outside has not \
+                     been told ({why}); it is told again until it obeys; set that there by hand",
+                    self.shared.plane.split().candidate
                 );
                 self.tell(now, News::lasting(key(), Severity::Critical, summary));
             }
@@ -489,6 +511,10 @@ impl Pilot {
         alert.once = news.once;
         self.shared.alerts.send(alert);
     }
+}
+
+fn has_ended(rollout: &Rollout, end: End) -> bool {
+    matches!(rollout.state(), State::Ended(ended) if ended.end == end)
 }
 
 fn step_news(summary: String, over: bool) -> News {

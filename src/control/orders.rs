@@ -253,10 +253,10 @@ impl Pilot {
         let warning = if did == Did::Paused { None } else { self.warn_of_baseline(now) };
         self.carry_out(now, taken.effects);
         if let Some(outside) = &shared.outside {
-            outside.let_settle(SWITCH_PATIENCE);
+            outside.let_settle(self.patience(SWITCH_PATIENCE));
         }
         self.let_go_when_over();
-        let recorded = self.recorded(taken.journal, STOP_PATIENCE);
+        let recorded = self.recorded(taken.journal, self.patience(STOP_PATIENCE));
         if recorded != Recorded::Written && recorded != Recorded::NoJournal {
             self.tell_of_journal(now);
         }
@@ -277,7 +277,7 @@ impl Pilot {
             if change.asked.take().is_some() || change.obeyed {
                 change.obeyed = false;
                 if let Some(outside) = &self.shared.outside {
-                    outside.ask(self.shared.plane.split(), Kind::Keep);
+                    outside.ask(self.shared.plane.split(), Kind::Back);
                 }
             }
         }
@@ -339,16 +339,16 @@ impl Pilot {
         let did = if same {
             Did::Same
         } else if let Some(proposed) = proposed {
-            self.advance(ORDER_PATIENCE);
+            self.advance(self.patience(ORDER_PATIENCE));
             self.what_became(order, proposed, journal)?
         } else {
-            self.advance(ORDER_PATIENCE);
+            self.advance(self.patience(ORDER_PATIENCE));
             Did::Done
         };
         self.let_go_when_over();
-        let recorded = self.recorded(journal, ORDER_PATIENCE);
+        let recorded = self.recorded(journal, self.patience(ORDER_PATIENCE));
         if let Some(journal) = &self.shared.journal {
-            journal.wait_for_all(PATIENCE);
+            journal.wait_for_all(self.patience(PATIENCE));
         }
         self.shared.driver.revive(self);
         Ok(Receipt { did, recorded, warning: None })

@@ -65,6 +65,8 @@ pub(super) struct Shared {
     /// When somebody looked last, and how long ago that may be.
     pub(super) looked: LastLook,
     pub(super) unattended: Option<Duration>,
+    /// The longest that anything waits for a journal or a switch.
+    pub(super) patience: Duration,
     pub(super) driver: DriverCell,
     /// How old the last rollback drill may be.
     pub(super) drill_due: Duration,
@@ -84,6 +86,7 @@ pub(super) struct Beginning {
     pub journal: Option<JournalWriter>,
     pub drill_due: Duration,
     pub unattended: Option<Duration>,
+    pub patience: Duration,
     /// What a wall clock reads now.
     pub date: Option<Date>,
     pub rollout: Rollout,
@@ -100,7 +103,7 @@ impl Pilot {
     pub(super) fn new(beginning: Beginning, effects: Vec<Effect>) -> std::io::Result<Self> {
         let Beginning { plane, ownership, outside, wall, alerts, about, ahead, .. } = beginning;
         let Beginning { journal, drill_due, unattended, date, rollout, .. } = beginning;
-        let Beginning { history, promoted, .. } = beginning;
+        let Beginning { history, promoted, patience, .. } = beginning;
         plane.collect();
         let now = plane.now().after(ahead);
         let known_revision = rollout.revision();
@@ -152,6 +155,7 @@ impl Pilot {
                 state: Mutex::new(state),
                 looked: LastLook::now(),
                 unattended,
+                patience,
                 driver: DriverCell::default(),
                 drill_due,
                 leaving: AtomicBool::new(false),
@@ -163,7 +167,7 @@ impl Pilot {
             crate::control::unattended::attend(shared)?;
         }
         pilot.carry_out(now, effects);
-        pilot.advance(PATIENCE);
+        pilot.advance(pilot.patience(PATIENCE));
         pilot.settle_journal(now);
         pilot.let_go_when_over();
         Ok(pilot)
@@ -197,12 +201,12 @@ impl Pilot {
                 self.tell_date(now, date);
             }
             self.look(now);
-            self.advance(PATIENCE);
+            self.advance(self.patience(PATIENCE));
             let mut state = self.shared.state.lock();
             state.known_revision = state.rollout.revision();
         }
         if let Some(outside) = &self.shared.outside {
-            let _ = outside.retry_back(PATIENCE);
+            let _ = outside.retry_back(self.patience(PATIENCE));
         }
         self.tell_of_switch(now);
         self.settle_journal(now);
@@ -343,6 +347,11 @@ impl Pilot {
         if self.shared.ownership.holds() && !pending {
             self.handle(now, Input::Drilled(drill));
         }
+    }
+
+    /// How long to wait for what is usually waited for so long.
+    pub(super) fn patience(&self, usual: Duration) -> Duration {
+        usual.min(self.shared.patience)
     }
 
     pub(crate) fn moment(&self) -> Moment {

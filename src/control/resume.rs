@@ -235,6 +235,7 @@ impl PilotBuilder {
             journal: Some(journal),
             drill_due: this.drill_due,
             unattended: this.unattended,
+            patience: this.patience,
             date: Some(date),
             rollout: found.rollout,
             history,

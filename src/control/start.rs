@@ -40,6 +40,7 @@ pub struct PilotBuilder {
     pub(super) drill_due: Duration,
     pub(super) unattended: Option<Duration>,
     pub(super) take_over: TakeOver,
+    pub(super) patience: Duration,
 }
 
 /// Whether a rollout ends what it finds.
@@ -89,6 +90,7 @@ impl Pilot {
             drill_due: DRILL_DUE,
             unattended: Some(UNATTENDED),
             take_over: TakeOver::No,
+            patience: Duration::MAX,
         }
     }
 }
@@ -144,6 +146,16 @@ impl PilotBuilder {
     /// nothing.
     pub fn unattended_for_ever(mut self) -> Self {
         self.unattended = None;
+        self
+    }
+
+    /// The longest that a tick or an order waits for a journal or a switch that answers at once. A
+    /// tick waits up to 0.1 s for each, an order that stops up to 0.05 s, any other up to a second;
+    /// this makes those times shorter, never longer. What has not answered by then is looked at
+    /// again with the next tick. With zero nothing waits: for a loop that must not be held up, and
+    /// for tests that answer in their own time.
+    pub fn patience(mut self, at_most: Duration) -> Self {
+        self.patience = at_most;
         self
     }
 
@@ -227,6 +239,7 @@ impl PilotBuilder {
             journal,
             drill_due: this.drill_due,
             unattended: this.unattended,
+            patience: this.patience,
             date,
             rollout,
             history,

@@ -68,7 +68,7 @@ pub(super) enum Kind {
     Raise,
     /// What is in force already is told once more, or less is given.
     Keep,
-    /// Everything goes back, and the rollout goes on.
+    /// What was ordered above what is in force is taken back, and the rollout goes on.
     Back,
     /// Everything goes back for good.
     TakeBack,
@@ -342,6 +342,12 @@ fn give_orders(shared: &Shared, lane: Lane) {
         if !shared.ownership.speaks_outside() {
             // A later owner tells the switch what is what.
             (state.back, state.again_at) = (None, None);
+            state.note(ask.number, Err(SwitchError::Stopped));
+            shared.changed.notify_all();
+            continue;
+        }
+        if ask.kind == Kind::Raise && shared.ownership.is_stopped() {
+            // A hand at the router came in between: the owner hears of it with its next look.
             state.note(ask.number, Err(SwitchError::Stopped));
             shared.changed.notify_all();
             continue;

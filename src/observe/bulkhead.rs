@@ -7,7 +7,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::observe::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// How many calls are inside.
 #[derive(Debug)]

@@ -37,8 +37,8 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use crate::observe::bulkhead::Bulkhead;
-use crate::observe::sync::{AtomicPtr, AtomicU64, Ordering};
 use crate::observe::thread_place::Place;
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// Lends values at `N` doors, each to any number of calls.
 pub(crate) struct Lender<T, D, const N: usize> {

@@ -23,6 +23,5 @@ pub mod stream_counts;
 pub(crate) mod stream_meter;
 pub(crate) mod streams;
 pub mod subjects;
-pub(crate) mod sync;
 pub(crate) mod thread_place;
 pub mod window;

@@ -12,8 +12,8 @@
 use crate::ids::Epoch;
 use crate::observe::histogram::BUCKETS;
 use crate::observe::record::{Draw, Words};
-use crate::observe::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::outcome::{Marks, Status};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Splits whose calls are kept apart: the one in force, the five before it, and two that the reader
 /// has not heard of yet.

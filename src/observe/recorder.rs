@@ -19,9 +19,9 @@ use crate::observe::record::{CallKey, Draw, Observation, Words};
 use crate::observe::ring::{Reader, Ring};
 use crate::observe::snapshot::{ArmCounts, Snapshot};
 use crate::observe::solo_ring::{SoloReader, SoloRing};
-use crate::observe::sync::{AtomicU64, Ordering};
 use crate::observe::thread_place::{Place, SHARED};
 use crate::observe::window::{Quantiles, Window};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The most arms that are told apart.
 pub const MAX_ARMS: usize = 8;

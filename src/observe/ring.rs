@@ -13,7 +13,7 @@
 use crossbeam_utils::CachePadded;
 
 use crate::observe::record::Words;
-use crate::observe::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A bounded queue with many writers and one reader.
 #[derive(Debug)]

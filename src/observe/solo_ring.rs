@@ -14,7 +14,7 @@
 use crossbeam_utils::CachePadded;
 
 use crate::observe::record::Words;
-use crate::observe::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A bounded queue with one writer and one reader.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::observe::overflow::{BANKS, KEPT_APART};
 use crate::observe::record::{CallKey, Draw};
 use crate::observe::stream_counts::StreamCounts;
 use crate::observe::stream_meter::{FullBucket, StreamEnd, StreamMeter};
-use crate::observe::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The bank of what is older, and of what is no evidence.
 const PAST: usize = BANKS;

@@ -285,7 +285,7 @@ impl Journal {
             at: snapshot.at,
             date: snapshot.date.map(|date| (snapshot.at, date)),
             split: snapshot.split,
-            promoted: snapshot.promoted,
+            promoted: snapshot.promoted && is_promoted(&snapshot.rollout),
             orders: snapshot.orders.clone(),
             history: snapshot.history.clone(),
             generation: self.entries.last().map_or(0, |last| last.generation),
@@ -346,8 +346,7 @@ impl Recovered {
 
     /// Whether a promotion was decided that no switch obeyed yet.
     fn promotion_is_undone(&self) -> bool {
-        !self.promoted
-            && matches!(self.rollout.state(), State::Ended(ended) if ended.end == End::Promoted)
+        !self.promoted && is_promoted(&self.rollout)
     }
 
     /// An abort or a kill is stronger than a promotion that is not in force: `handled`, which the
@@ -380,6 +379,8 @@ impl Recovered {
                 let before = self.rollout.clone();
                 let found = self.rollout.handle(*at, input);
                 same_effects(one.revision, *at, effects, &found)?;
+                // One that was taken back is none; it may come again after a retry.
+                self.promoted &= is_promoted(&self.rollout);
                 match &**input {
                     Input::Command(command) => {
                         if let Some(at) =
@@ -467,6 +468,10 @@ pub(super) fn same_effects(
     };
     let (then, now) = (shown(&then[same..]), shown(&now[same..]));
     Err(Box::new(Divergence { revision, at, then, now }).into())
+}
+
+fn is_promoted(rollout: &Rollout) -> bool {
+    matches!(rollout.state(), State::Ended(ended) if ended.end == End::Promoted)
 }
 
 #[cfg(test)]

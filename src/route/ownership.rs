@@ -144,7 +144,8 @@ impl Ownership {
     pub fn shift(&self, order: &Split) -> Result<(), SwitchError> {
         let register = self.word.register().lock();
         self.check(&register)?;
-        if self.word.is_stopped() && !order.is_home(self.word.read().primary) {
+        let gives = !order.is_home(self.word.read().primary);
+        if cfg!(not(pilotage_mutant = "stopped_ignored")) && gives && self.word.is_stopped() {
             return Err(SwitchError::Stopped);
         }
         self.word.obey(order)
@@ -186,7 +187,13 @@ impl Ownership {
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn return_home(&self) -> Option<Split> {
         let register = self.word.register().lock();
-        if !register.is(self.generation) {
+        #[cfg(pilotage_mutant = "home_without_lock")]
+        let register = {
+            drop(register);
+            Register::new()
+        };
+        let holds = register.is(self.generation);
+        if cfg!(not(pilotage_mutant = "home_without_lock")) && !holds {
             return None;
         }
         let home = self.home;
@@ -268,7 +275,7 @@ impl Drop for Ownership {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::route::switch::TrafficSwitch;
@@ -371,5 +378,89 @@ mod tests {
         owner.release();
         drop(Ownership::claim(&word, "b", "").unwrap());
         assert!(owner.reclaim("a", "").is_err(), "the models may be others by now");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+    use crate::share::TrafficShare;
+
+    fn word() -> Arc<SplitWord> {
+        Arc::new(SplitWord::default())
+    }
+
+    #[test]
+    fn loom_after_a_hand_has_rolled_back_the_owner_gives_nothing_more() {
+        loom::model(|| {
+            let word = word();
+            let owner = Ownership::claim(&word, "a", "").unwrap();
+            let hand = {
+                let word = Arc::clone(&word);
+                thread::spawn(move || {
+                    word.roll_back();
+                    word.read()
+                })
+            };
+            // Decided anew each time, as a pilot does that finds its order superseded.
+            for _ in 0..2 {
+                let _ = owner.shift(&word.read().shifted(TrafficShare::HALF));
+            }
+            let after = hand.join().unwrap();
+            assert_eq!(after.candidate, TrafficShare::NONE, "when it returned");
+            assert_eq!(word.read().candidate, TrafficShare::NONE, "and from then on");
+            let more = owner.shift(&word.read().shifted(TrafficShare::ALL));
+            assert_eq!(more, Err(SwitchError::Stopped));
+        });
+    }
+
+    #[test]
+    fn loom_a_promotion_is_released_or_comes_home_and_the_stop_knows_which() {
+        loom::model(|| {
+            let word = word();
+            let owner = Arc::new(Ownership::claim(&word, "a", "").unwrap());
+            let promoting = {
+                let (word, owner) = (Arc::clone(&word), Arc::clone(&owner));
+                thread::spawn(move || {
+                    let order = word.read().promoted();
+                    owner.shift_and_release(&order).is_ok()
+                })
+            };
+            let home = owner.return_home();
+            let promoted = promoting.join().unwrap();
+            let split = word.read();
+            match home {
+                // It came first, or found the promotion and took it back: never after the release.
+                Some(home) => {
+                    assert!(home.is_home(Slot::First));
+                    assert!(promoted == !split.is_home(Slot::First));
+                    assert!(promoted == !owner.holds());
+                }
+                None => assert!(promoted && split.is_home(Slot::Second) && !owner.holds()),
+            }
+        });
+    }
+
+    #[test]
+    fn loom_what_came_home_stays_home_beside_a_later_owner() {
+        loom::model(|| {
+            let word = word();
+            let first = Arc::new(Ownership::claim(&word, "a", "").unwrap());
+            first.shift(&word.read().shifted(TrafficShare::HALF)).unwrap();
+            let stop = {
+                let first = Arc::clone(&first);
+                thread::spawn(move || first.return_home().is_some())
+            };
+            first.release();
+            let second = Ownership::claim(&word, "b", "").unwrap();
+            let order = word.read().shifted(TrafficShare::ALL);
+            let shifted = second.shift(&order);
+            let came_home = stop.join().unwrap();
+            // An order of an owner that was replaced touches nothing of its successor's.
+            assert_eq!(shifted, Ok(()), "{came_home}");
+            assert_eq!(word.read().candidate, TrafficShare::ALL);
+        });
     }
 }

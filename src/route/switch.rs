@@ -7,10 +7,6 @@
 //! Who may give the candidate more is written beside it ([`Owner`]): one rollout, test, switch or
 //! hand at a time. Anyone may take traffic back.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use parking_lot::Mutex;
-
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +14,7 @@ use crate::ids::Epoch;
 use crate::route::bucket::millionth;
 use crate::route::owner::{OwnedError, Owner, Register};
 use crate::share::TrafficShare;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// A place a model stands in. A rollout has two, and promotion swaps their roles rather than the
 /// models, so that both stay warm.
@@ -488,8 +485,20 @@ impl Default for SplitWord {
 
 impl SplitWord {
     /// A switch with this split in force.
+    #[cfg(not(loom))]
     #[must_use]
     pub const fn new(split: Split) -> Self {
+        Self {
+            word: CachePadded::new(AtomicU64::new(split.pack())),
+            stopped: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            register: Mutex::new(Register::new()),
+        }
+    }
+
+    /// The same; nothing of `loom`'s can be made in a constant.
+    #[cfg(loom)]
+    pub fn new(split: Split) -> Self {
         Self {
             word: CachePadded::new(AtomicU64::new(split.pack())),
             stopped: AtomicBool::new(false),
@@ -520,9 +529,16 @@ impl SplitWord {
     pub fn roll_back(&self) -> Split {
         // First the note, then the word. An owner that reads the note afterwards is refused; one
         // that read it before has its order refused by the epoch, or taken back here.
+        #[cfg(not(pilotage_mutant = "stopped_after_word"))]
         let first = !self.stopped.swap(true, Ordering::AcqRel) && self.generation() != 0;
-        self.replace(|now| (first || !now.is_home(now.primary)).then(|| now.rolled_back()))
-            .unwrap_or_else(|now| now)
+        #[cfg(pilotage_mutant = "stopped_after_word")]
+        let first = !self.is_stopped() && self.generation() != 0;
+        let now = self
+            .replace(|now| (first || !now.is_home(now.primary)).then(|| now.rolled_back()))
+            .unwrap_or_else(|now| now);
+        #[cfg(pilotage_mutant = "stopped_after_word")]
+        self.stopped.store(true, Ordering::Release);
+        now
     }
 
     /// Who moves traffic now.

@@ -1,6 +1,9 @@
 //! A pilot, a real router and a clock that moves when told to.
 
+mod between;
 mod blue_green;
+mod explorer;
+mod gate;
 mod hanging;
 mod hangs;
 mod owners;

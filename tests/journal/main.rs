@@ -2,6 +2,7 @@
 
 mod damaged;
 mod full_disk;
+mod killed;
 mod one_writer;
 mod second_writer;
 

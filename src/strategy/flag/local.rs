@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use super::table::Table;
-use crate::observe::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Where the present table is found.
 #[derive(Debug)]

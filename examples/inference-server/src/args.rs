@@ -47,6 +47,8 @@ pub struct Options {
     pub listen: String,
     /// Address of orders and of what is shown of rollouts.
     pub admin: String,
+    /// The most calls of a candidate at once.
+    pub candidate_calls: Option<u32>,
     /// Where rollouts are written down.
     pub journal: Option<PathBuf>,
     /// A file with the stages of rollouts, as JSON.
@@ -128,6 +130,13 @@ impl Options {
             "--listen" => self.listen = value,
             "--admin" => self.admin = value,
             "--journal" => self.journal = Some(value.into()),
+            "--candidate-calls" => match number(option, &value)? {
+                0 => {
+                    let fault = "--candidate-calls `0`: give at least one call".to_owned();
+                    return Err(ArgsError(fault));
+                }
+                calls => self.candidate_calls = Some(calls),
+            },
             "--plan" => self.plan = Some(value.into()),
             other => return Err(ArgsError(format!("`{other}` is not an option"))),
         }
@@ -152,6 +161,7 @@ impl Default for Options {
             cases: None,
             listen: "127.0.0.1:8080".to_owned(),
             admin: "127.0.0.1:8081".to_owned(),
+            candidate_calls: None,
             journal: None,
             plan: None,
         }
@@ -162,8 +172,16 @@ fn number<T: FromStr>(option: &str, value: &str) -> Result<T, ArgsError> {
     value.parse().map_err(|_| ArgsError(format!("{option} `{value}` is not a whole number")))
 }
 
-const SERVE: &[&str] =
-    &["--baseline", "--candidate", "--models", "--listen", "--admin", "--journal", "--plan"];
+const SERVE: &[&str] = &[
+    "--baseline",
+    "--candidate",
+    "--candidate-calls",
+    "--models",
+    "--listen",
+    "--admin",
+    "--journal",
+    "--plan",
+];
 const DEMO: &[&str] = &[
     "--baseline",
     "--candidate",
@@ -197,6 +215,8 @@ inference-server serve --baseline NAME [--candidate NAME]
       --listen ADDR    where users are served [127.0.0.1:8080]
       --admin ADDR     where orders are taken and GET /rollout shows how things stand; on
                        threads and connections of its own  [127.0.0.1:8081]
+      --candidate-calls N
+                       the most calls of the candidate at once; what is beyond the baseline answers
       --journal FILE   writes rollouts down there. A restart then goes on where the last process
                        was: a promoted model serves, a rollout under way goes on, and a candidate
                        whose rollout is over begins again by an order only  [nothing is written]

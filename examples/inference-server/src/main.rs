@@ -93,7 +93,8 @@ fn run_serve(options: &Options) -> Result<(), Failure> {
         loud: Loud::Yes,
         ..RolloutSettings::default()
     };
-    let settings = Settings { token, rollouts, ..Settings::default() };
+    let candidate_calls = options.candidate_calls;
+    let settings = Settings { token, rollouts, candidate_calls, ..Settings::default() };
     let Begun { service, said } =
         restart::begin(baseline, options.candidate.as_deref(), &settings)?;
     let admin = Running::admin(Arc::clone(&service), &options.admin)

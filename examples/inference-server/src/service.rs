@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use pilotage::control::pool::WorkerPool;
 use pilotage::ids::{Arm, Epoch};
 use pilotage::outcome::{Outcome, Status};
+use pilotage::serve::builder::CandidateLimit;
 use pilotage::serve::executor::Executor;
 use pilotage::serve::request::Request;
 use pilotage::serve::router::{Counted, OutcomeError, Router};
@@ -37,6 +38,9 @@ pub struct Settings {
     pub threads: usize,
     /// Requests that wait for such a thread.
     pub queue: usize,
+    /// How many calls the candidate may have at once; by default what the router works out, so that
+    /// one that hangs leaves threads for everybody else.
+    pub candidate_calls: Option<u32>,
     /// Where counting of splits begins, after a restart that goes on with a rollout.
     pub epoch: Option<Epoch>,
     /// How rollouts are made.
@@ -47,7 +51,15 @@ impl Default for Settings {
     /// No token, contents of 1 MiB, two threads, 64 waiting requests.
     fn default() -> Self {
         let rollouts = RolloutSettings::default();
-        Self { token: None, body_limit: 1 << 20, threads: 2, queue: 64, epoch: None, rollouts }
+        Self {
+            token: None,
+            body_limit: 1 << 20,
+            threads: 2,
+            queue: 64,
+            candidate_calls: None,
+            epoch: None,
+            rollouts,
+        }
     }
 }
 
@@ -97,6 +109,8 @@ impl Service {
         let name = baseline.name().to_owned();
         let builder =
             Router::builder("file-type").stable(&name, ModelArm::new(baseline)).segments(SEGMENTS);
+        let limit = settings.candidate_calls.map(CandidateLimit::Calls);
+        let builder = builder.candidate_limit(limit.unwrap_or_default());
         let router = match settings.epoch {
             Some(epoch) => builder.epoch(epoch).build()?,
             None => builder.build()?,

@@ -153,7 +153,7 @@ fn killed_once(seed: u64, path: &std::path::Path, figures: &mut Figures) {
     let pause = said.iter().rposition(|one| one.order == Order::Pause && one.taken);
     if let Some(at) = pause.filter(|at| said[*at].written) {
         let ends_it = |word: &&str| matches!(*word, "resume" | "abort" | "kill");
-        if !given[at + 1..].iter().any(|word| ends_it(word)) && status.end.is_none() {
+        if !given[at + 1..].iter().any(ends_it) && status.end.is_none() {
             assert!(status.paused.is_some(), "{why}");
             assert_eq!(status.step.0, said[at].step, "{why}");
             figures.pauses += 1;

@@ -264,11 +264,12 @@ impl Pilot {
         }
         let promoted = to == Wanted::Promotion;
         let Some(change) = state.change.take() else { return Next::Nothing };
-        let (snapshot, shadow) = (shared.plane.snapshot(), shared.plane.shadow_counts());
+        // What a shadow has counted since the last look is the next one's: its handle may be the
+        // host's code, and is not asked under the lock.
+        let snapshot = shared.plane.snapshot();
         let mut effects = Vec::new();
         if let Some(proposal) = change.proposal {
             (state.last, state.last_at) = (snapshot, now);
-            state.last_shadow = shadow.unwrap_or_default();
             state.rollout = proposal.rollout;
             state.version += 1;
             state.in_force = proposal.number;

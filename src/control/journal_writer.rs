@@ -182,6 +182,12 @@ impl JournalWriter {
         raises: bool,
     ) -> u64 {
         let mut state = self.shared.state.lock();
+        if state.closing {
+            // Nobody writes any more: it fails at once.
+            state.last += 1;
+            state.failed = state.last;
+            return state.last;
+        }
         if matches!(what, What::Anew(..)) {
             state.jobs.clear();
             state.whole = true;
@@ -270,6 +276,24 @@ impl JournalWriter {
 /// What waits is written still. A store that answers is waited for, so that it can be opened again.
 impl Drop for JournalWriter {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl JournalWriter {
+    /// Gives the store up where all that was handed over is written, or is soon. What is not is
+    /// written when it can be, and the store is held for that.
+    pub(crate) fn close_if_written(&self) {
+        self.wait_for_all(LAST_PATIENCE);
+        let last = self.shared.state.lock().last;
+        if self.fate(last) == Fate::Written {
+            self.close();
+        }
+    }
+
+    /// Writes what waits, and gives the store up. Waits for a store that answers, and for no other.
+    /// What is handed over afterwards fails.
+    pub(crate) fn close(&self) {
         let mut state = self.shared.state.lock();
         state.closing = true;
         self.shared.changed.notify_all();
@@ -285,7 +309,7 @@ impl State {
         if job <= self.written {
             Fate::Written
         } else if job <= self.failed {
-            Fate::Failed(self.gap.clone().unwrap_or_else(|| "it failed".to_owned()))
+            Fate::Failed(self.gap.clone().unwrap_or_else(|| "the journal was closed".to_owned()))
         } else {
             Fate::Waits
         }

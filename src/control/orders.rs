@@ -243,7 +243,8 @@ impl Pilot {
             // What was rolled back keeps who else wanted it to stop; the rest has nothing to add.
             let killed = matches!(did, Did::AlreadyOver { end: End::Killed });
             let aborted = matches!(did, Did::AlreadyOver { end: End::Aborted });
-            if killed || aborted && order == Order::Abort {
+            let over = matches!(did, Did::AlreadyOver { .. });
+            if killed || aborted && order == Order::Abort || over && state.superseded {
                 return Ok(Receipt { did, recorded: self.is_recorded(), warning: None });
             }
             let taken = self.command(&mut state, now, command);

@@ -129,6 +129,7 @@ impl Pilot {
             promoted,
             parked: None,
             fenced: false,
+            superseded: false,
             known_revision,
             last_drill: None,
             drill_since: now,
@@ -526,6 +527,15 @@ impl Attended for Shared {
 impl GiveWay for Shared {
     fn give_way(self: Arc<Self>, to: &str) {
         Pilot { shared: self }.make_room(to);
+    }
+
+    /// Whoever comes next may keep its journal in the same place.
+    fn superseded(self: Arc<Self>) {
+        // Nothing comes after what was handed over by now.
+        self.state.lock().superseded = true;
+        if let Some(journal) = &self.journal {
+            journal.close_if_written();
+        }
     }
 }
 

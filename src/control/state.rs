@@ -35,6 +35,9 @@ pub(super) struct PilotState {
     pub(super) parked: Option<String>,
     /// Whether another process has taken the journal over: nothing is raised here any more.
     pub(super) fenced: bool,
+    /// Whether another rollout has begun since this one was over: nothing leads out of its end, and
+    /// its journal is closed.
+    pub(super) superseded: bool,
     /// The revision that whoever gives orders could know of.
     pub(super) known_revision: u64,
     pub(super) last_drill: Option<Drilled>,

@@ -28,6 +28,10 @@ pub struct OwnedError {
 pub(crate) trait GiveWay: Send + Sync {
     /// Takes all traffic back and lets the router go. Must not wait for anything.
     fn give_way(self: Arc<Self>, to: &str);
+
+    /// Told that another owner has begun after this one had let the router go: there is no way to
+    /// come back, so what was kept for that can go. Must not wait for what hangs.
+    fn superseded(self: Arc<Self>) {}
 }
 
 /// What is written beside a split about who moves it.
@@ -37,6 +41,8 @@ pub(crate) struct Register {
     /// The last one that speaks to a switch outside.
     pub(super) last_outside: u64,
     pub(super) owner: Option<Registered>,
+    /// The last owner, once it let the router go.
+    pub(super) former: Option<Weak<dyn GiveWay>>,
 }
 
 pub(super) struct Registered {
@@ -47,11 +53,16 @@ pub(super) struct Registered {
 
 impl Register {
     pub(crate) const fn new() -> Self {
-        Self { last: 0, last_outside: 0, owner: None }
+        Self { last: 0, last_outside: 0, owner: None, former: None }
     }
 
     pub(crate) fn owner(&self) -> Option<Owner> {
         self.owner.as_ref().map(|registered| registered.owner.clone())
+    }
+
+    /// Nobody owns it any more.
+    pub(super) fn let_go(&mut self) {
+        self.former = self.owner.take().and_then(|registered| registered.give_way);
     }
 
     pub(super) fn is(&self, generation: u64) -> bool {

@@ -65,7 +65,13 @@ impl Ownership {
         register.owner = Some(Registered { owner, give_way: None });
         word.set_generation(generation);
         word.clear_stop();
-        Ok(Self { word: Arc::clone(word), generation, home: word.read().primary })
+        let home = word.read().primary;
+        let former = register.former.take();
+        drop(register);
+        if let Some(former) = former.and_then(|former| former.upgrade()) {
+            former.superseded();
+        }
+        Ok(Self { word: Arc::clone(word), generation, home })
     }
 
     /// As [`Ownership::claim`], after the present owner was made to end what it does.
@@ -164,7 +170,7 @@ impl Ownership {
             return Err(SwitchError::Stopped);
         }
         self.word.obey(order)?;
-        register.owner = None;
+        register.let_go();
         self.word.set_generation(0);
         Ok(())
     }
@@ -175,7 +181,7 @@ impl Ownership {
         let mut register = self.word.register().lock();
         let promoted = self.word.read().primary != self.home;
         if promoted && register.is(self.generation) {
-            register.owner = None;
+            register.let_go();
             self.word.set_generation(0);
         }
         promoted
@@ -231,7 +237,7 @@ impl Ownership {
     pub fn release(&self) {
         let mut register = self.word.register().lock();
         if register.is(self.generation) {
-            register.owner = None;
+            register.let_go();
             self.word.set_generation(0);
         }
     }

@@ -206,3 +206,25 @@ fn a_new_blue_green_finds_what_is_loaded_and_one_order_undoes_a_promotion() {
     again.switch().unwrap();
     assert_eq!(world.served_by_candidate(100), 100, "v2 is loaded and stands by");
 }
+
+#[test]
+fn the_next_rollout_keeps_its_journal_where_the_last_one_did() {
+    use pilotage::control::journal_file::JournalFile;
+    let folder = std::env::temp_dir().join(format!("pilotage-next-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = || JournalFile::new(folder.join("rollout.journal"));
+    let world = World::new();
+    let start = |builder: pilotage::control::start::PilotBuilder, name: &str| {
+        builder.journal(file()).start(&world.router, name, world.candidate(), canary_plan())
+    };
+    let first = start(Pilot::builder(), "v2").unwrap();
+    first.abort("ops", "no").unwrap();
+    // The handle of the first is still there.
+    let second = start(Pilot::builder(), "v3").unwrap();
+    let third = start(Pilot::builder().take_over(), "v4").unwrap();
+    assert_eq!((first.end(), second.end()), (Some(End::Aborted), Some(End::Aborted)));
+    assert!(matches!(first.kill("ops", "late").unwrap().did, Did::AlreadyOver { .. }));
+    first.tick();
+    drop((first, second, third));
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -27,7 +27,9 @@ fn an_abort_is_obeyed_while_every_inference_thread_hangs_and_the_user_port_is_fu
         .unwrap();
     let rollouts = RolloutSettings { plan, models: models(), ..RolloutSettings::default() };
     let token = Some("open sesame".to_owned());
-    let settings = Settings { token, rollouts, ..Settings::default() };
+    // No limit of the candidate's, so that it takes both threads.
+    let candidate_calls = Some(64);
+    let settings = Settings { token, rollouts, candidate_calls, ..Settings::default() };
     let stage = Stage::with(&models(), "standard_v3_3", &settings);
     let sabotage = Arc::new(Sabotage::default());
     let candidate = Arc::new(Classifier::load(&models(), "standard_v3_1").unwrap());

@@ -328,7 +328,7 @@ impl Rollout {
         );
         match then {
             Undecided::RollBack => {
-                self.take_back(now, format!("{why}; the plan asks to take it back then"))
+                self.take_back(now, format!("{why}; the plan asks to roll it back then"))
             }
             Undecided::Extend { by, times } if running.extensions < times => {
                 running.extensions += 1;

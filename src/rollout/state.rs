@@ -238,7 +238,7 @@ impl End {
         match self {
             Self::RolledBack | Self::Refused => "retry the stage, or start a new rollout",
             Self::Promoted => {
-                "the time to take it back is over; to go back, roll the old model out like a new one"
+                "the rollback window is over; to go back, roll the old model out like a new one"
             }
             Self::Aborted | Self::Killed => "start a new rollout",
         }
